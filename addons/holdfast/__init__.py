@@ -1,0 +1,13 @@
+"""Holdfast: mitmproxy addons that make a fault-tolerant, caching, observable gateway of its reverse mode.
+
+The map of the house:
+
+- `cli` parses the command line and calls; `chain` puts the profile's addons onto mitmproxy in their order.
+- `profile/` turns YAML into frozen typed settings or a list of faults; `registry` says which addon has which name.
+- `engine/` is the only place that touches mitmproxy's internals: the upstream leg, its timers, the start-up gate.
+- one addon, one file: `router`, `metrics`, `interceptor`, `failure_sink`, `accesslog`, `intake`.
+- `policy/` is pure: retry, failure kinds, fate, redaction, the envelope of a captured request.
+- `outbox/` keeps captured requests on disk and relays them; `brokers/` are where they are relayed to.
+- `admin/` is the control surface: health, metrics, captures, config.
+- `testing` is for addon authors: a misbehaving origin, flow builders, a fixed clock.
+"""

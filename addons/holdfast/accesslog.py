@@ -1,0 +1,134 @@
+"""The last addon of every chain: decides the fate of each request once, and writes it where people look.
+
+One log line per request, the mark and the comment in mitmweb, and `fate` and `reason` in the exchange. The metrics
+addon registers itself here, so that metric, log line and mark cannot disagree.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from mitmproxy.http import HTTPFlow
+
+from holdfast.exchange import Exchange, exchange_of, route_of
+from holdfast.gateway import Gateway
+from holdfast.policy.fate import Outcome, fate_of
+
+access = logging.getLogger("holdfast.access")
+
+MARKS = {
+    "retried": ":arrows_counterclockwise:",
+    "captured": ":inbox_tray:",
+    "failed": ":x:",
+    "rejected": ":no_entry_sign:",
+    "stale": ":hourglass:",
+    "hit": ":zap:",
+}
+
+Observer = Callable[[HTTPFlow, Exchange, float], None]
+
+
+class AccessLog:
+    """Ends the exchange. An observer is called as observer(flow, exchange, seconds) once a request."""
+
+    name = "holdfast-accesslog"
+
+    def __init__(self, gateway: Gateway, observers: list[Observer]) -> None:
+        self._gateway = gateway
+        self._observers = observers
+        self._enabled = gateway.profile.log.access
+
+    def response(self, flow: HTTPFlow) -> None:
+        self._end(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self._end(flow)
+
+    def _end(self, flow: HTTPFlow) -> None:
+        exchange = exchange_of(flow)
+        if "fate" in exchange:
+            return
+        exchange["fate"], exchange["reason"] = fate_of(outcome_of(flow, exchange))
+        clock = self._gateway.leg.clock
+        seconds = clock() - exchange.get("started", clock())
+        mark(flow, exchange)
+        for observe in self._observers:
+            observe(flow, exchange, seconds)
+        if self._enabled:
+            access.info("request", extra=line_of(flow, exchange, seconds))
+
+
+def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
+    """What `policy.fate` needs to know."""
+    broken = flow.error.msg if flow.error else None
+    return Outcome(
+        status=flow.response.status_code if flow.response and not flow.error else None,
+        error=exchange.get("error"),
+        attempts=len(exchange.get("attempts", ())),
+        capture_id=exchange.get("capture_id"),
+        rejected=exchange.get("rejected") or _refusal(broken),
+        closed_by=exchange.get("closed_by"),
+        broken=_broken(broken),
+    )
+
+
+def mark(flow: HTTPFlow, exchange: Exchange) -> None:
+    """What mitmweb and the console show beside the flow; a person's own mark and comment stay."""
+    symbol = MARKS.get(exchange["fate"])
+    if symbol and not flow.marked:
+        flow.marked = symbol
+    if symbol and not flow.comment:
+        flow.comment = comment_of(exchange)
+
+
+def comment_of(exchange: Exchange) -> str:
+    """One line for people: the fate, why, each attempt, and where the capture is."""
+    parts = [f"{exchange['fate']}: {exchange.get('detail') or exchange['reason']}"]
+    parts += [
+        f"attempt {n} {a['server']} {a['error'] or a['status']} {a['duration_ms']:.0f} ms"
+        for n, a in enumerate(exchange.get("attempts", ()), 1)
+    ]
+    if "not_retried" in exchange:
+        parts.append(f"not retried: {exchange['not_retried']}")
+    if "capture_id" in exchange:
+        parts.append(f"holdfast captures show {exchange['capture_id']}")
+    if "capture_failed" in exchange:
+        parts.append(f"not stored: {exchange['capture_failed']}")
+    return " | ".join(parts)
+
+
+def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, object]:
+    """The fields of the access log line. The query string is left out: it may hold secrets."""
+    fields: dict[str, object] = {
+        "request_id": exchange.get("request_id"),
+        "route": route_of(flow),
+        "method": flow.request.method,
+        "path": flow.request.path.partition("?")[0],
+        "status": flow.response.status_code if flow.response else None,
+        "fate": exchange["fate"],
+        "duration_ms": round(seconds * 1000, 3),
+        "attempts": len(exchange.get("attempts", ())),
+    }
+    if exchange["reason"]:
+        fields["reason"] = exchange["reason"]
+    for key in ("capture_id", "capture_failed", "not_retried"):
+        if key in exchange:
+            fields[key] = exchange[key]
+    return fields
+
+
+def _refusal(message: str | None) -> str | None:
+    """mitmproxy's own refusals of a client's request, as a token."""
+    if message is None:
+        return None
+    if "body_size_limit" in message:
+        return "body_too_large"
+    return "malformed_request" if "from client" in message or "HTTP request" in message else None
+
+
+def _broken(message: str | None) -> str | None:
+    if message is None:
+        return None
+    text = message.lower()
+    return "client_disconnected" if "client disconnected" in text or "killed" not in text else "killed"

@@ -1,0 +1,132 @@
+"""What the components say of themselves, gathered for the health page.
+
+An answer is kept for a second: a load balancer that asks often must not become load on Kafka or the upstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from holdfast.policy.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from holdfast.gateway import Gateway
+
+TIMEOUT = 2.0
+KEPT = 1.0
+FAILING_AFTER = 3
+COMPONENTS = ("redis", "kafka", "outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One component's state for the health page. `failing` makes the whole page say so; `detail` is for people."""
+
+    status: Literal["ok", "failing", "unknown", "not_configured"]
+    detail: str = ""
+    figures: dict[str, object] = field(default_factory=dict)
+
+
+HealthCheck = Callable[[], Awaitable[Health]]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The last document and when it was made (monotonic seconds)."""
+
+    made: float = float("-inf")
+    document: dict[str, Any] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class HealthPage:
+    """Asks every component at once, each for at most `TIMEOUT` seconds."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._kept = _Kept()
+
+    async def document(self) -> tuple[int, dict[str, Any]]:
+        """(HTTP status, document). 503 where a request could neither be answered by the upstream nor be stored."""
+        async with self._kept.lock:
+            if time.monotonic() - self._kept.made > KEPT:
+                self._kept.document = await self._ask()
+                self._kept.made = time.monotonic()
+        document = self._kept.document | {"gateway": {"status": _phase(self._gateway)}}
+        document = {"status": _overall(document)} | document
+        return 503 if document["status"] == "failing" else 200, document
+
+    async def _ask(self) -> dict[str, Any]:
+        gateway = self._gateway
+        checks: dict[str, HealthCheck] = {name: gateway.checks[name] for name in COMPONENTS if name in gateway.checks}
+        servers = gateway.leg.endpoints
+        answers = await asyncio.gather(
+            *(_bounded(check) for check in checks.values()), *(_server(gateway, s) for s in servers)
+        )
+        found = dict(zip(checks, answers, strict=False))
+        document: dict[str, Any] = {n: _plain(found.get(n, Health("not_configured"))) for n in COMPONENTS}
+        document["upstream"] = {
+            str(server): _plain(health) | _record(gateway, server)
+            for server, health in zip(servers, answers[len(checks) :], strict=True)
+        }
+        return document
+
+
+async def health_document(gateway: Gateway, *, with_addresses: bool) -> tuple[int, dict[str, Any]]:
+    """For the admin page; and without the servers' addresses for the proxied port, where strangers may ask."""
+    status, document = await gateway.health.document()
+    if with_addresses:
+        return status, document
+    servers = document["upstream"].values()
+    up = sum(server["status"] == "ok" for server in servers)
+    plain = {name: {"status": document[name]["status"]} for name in ("gateway", *COMPONENTS)}
+    return status, {"status": document["status"], **plain, "upstream": {"servers": len(servers), "up": up}}
+
+
+async def _bounded(check: HealthCheck) -> Health:
+    try:
+        return await asyncio.wait_for(check(), TIMEOUT)
+    except TimeoutError:
+        return Health("failing", f"no answer within {TIMEOUT:g} s")
+    except Exception as e:  # noqa: BLE001  # whatever a component's check raises is a finding about it
+        return Health("failing", f"{type(e).__name__}: {e}")
+
+
+async def _server(gateway: Gateway, endpoint: Endpoint) -> Health:
+    """Does it accept a connection, and did it answer the last requests?"""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(*endpoint.address), TIMEOUT)
+    except TimeoutError:
+        return Health("failing", f"no connection within {TIMEOUT:g} s")
+    except OSError as e:
+        return Health("failing", str(e))
+    writer.close()
+    failures = gateway.leg.records[endpoint].failures
+    return Health("failing", f"the last {failures} attempts failed") if failures >= FAILING_AFTER else Health("ok")
+
+
+def _record(gateway: Gateway, server: Endpoint) -> dict[str, Any]:
+    record = gateway.leg.records[server]
+    return {"consecutive_failures": record.failures, "last_error": record.last_error, "since": record.since}
+
+
+def _plain(health: Health) -> dict[str, Any]:
+    detail = {"detail": health.detail} if health.detail else {}
+    return {"status": health.status} | detail | health.figures
+
+
+def _phase(gateway: Gateway) -> str:
+    return "ok" if gateway.phase == "serving" else gateway.phase
+
+
+def _overall(document: dict[str, Any]) -> str:
+    servers = [server["status"] for server in document["upstream"].values()]
+    stores = document["outbox"]["status"]
+    if document["gateway"]["status"] != "ok" or ("ok" not in servers and stores != "ok"):
+        return "failing"
+    rest = [document[name]["status"] for name in COMPONENTS]
+    return "degraded" if "failing" in [*servers, *rest] else "ok"

@@ -1,0 +1,48 @@
+"""Starts the control surface with the chain and stops it with it: a tornado server on mitmproxy's event loop."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+
+from prometheus_client import Gauge
+from tornado.httpserver import HTTPServer
+from tornado.web import Application
+
+from holdfast.admin.pages import routes
+from holdfast.ending import end_process
+from holdfast.gateway import Gateway
+from holdfast.policy.endpoint import parse_listen
+
+logger = logging.getLogger(__name__)
+
+
+class AdminListener:
+    """Part of every chain; does nothing where `admin.listen` is null."""
+
+    name = "holdfast-admin"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._server: HTTPServer | None = None
+        info = Gauge("holdfast_build_info", "Always 1.", ["version", "mitmproxy"], registry=gateway.registry)
+        info.labels(version("holdfast"), version("mitmproxy")).set(1)
+
+    def running(self) -> None:
+        listen = self._gateway.profile.admin.listen
+        if not listen:
+            return
+        host, port = parse_listen(listen)
+        # Small bodies only: nothing here takes an upload.
+        server = HTTPServer(Application(routes(self._gateway), log_function=lambda _: None), max_body_size=1 << 20)
+        try:
+            server.listen(port, address=host)
+        except OSError as e:
+            end_process(f"holdfast: admin.listen {listen}: {e.strerror or e}; choose another with --admin", 1)
+        self._server = server
+        logger.info("admin listens", extra={"address": listen})
+
+    async def done(self) -> None:
+        if self._server:
+            self._server.stop()
+            await self._server.close_all_connections()

@@ -1,0 +1,187 @@
+"""The pages of the control surface, each a thin translation between HTTP and the part that knows the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from prometheus_client import generate_latest
+from tornado.web import RequestHandler
+
+from holdfast.admin.access import refusal
+from holdfast.admin.health import health_document
+from holdfast.gateway import Gateway
+from holdfast.outbox.record import OutboxRecord
+from holdfast.policy.since import parse_since
+from holdfast.profile.describe import masked
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MOST_CAPTURES = 1000
+
+
+class Page(RequestHandler):
+    """What all pages share: the gateway, JSON out, and problem documents for errors."""
+
+    gateway: Gateway
+
+    def initialize(self, gateway: Gateway) -> None:
+        """Called by tornado for each request."""
+        self.gateway = gateway
+
+    def set_default_headers(self) -> None:
+        """No product names, no caching, nothing for a browser to guess."""
+        self.set_header("Server", "holdfast")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def send_json(self, document: Any, status: int = 200) -> None:
+        """Finish with this document."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(document, ensure_ascii=False) + "\n")
+
+    def send_problem(self, status: int, title: str, detail: str) -> None:
+        """Finish with an RFC 9457 document."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}) + "\n")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Errors raised by tornado or by a page: no trace to the caller."""
+        self.send_problem(status_code, self._reason, "see the gateway's log" if status_code >= 500 else self._reason)
+
+
+class Guarded(Page):
+    """A page that wants the token where one is set."""
+
+    def prepare(self) -> None:
+        """Called by tornado before the method."""
+        refused = refusal(self.gateway.profile.admin.token, self.request.method or "", self.request.headers)
+        if refused:
+            status, what_to_do = refused
+            if status == 401:
+                self.set_header("WWW-Authenticate", 'Bearer realm="holdfast"')
+            self.send_problem(status, "Not allowed", what_to_do)
+
+
+class NotFound(Guarded):
+    """Everything else."""
+
+    def prepare(self) -> None:
+        """Any method."""
+        super().prepare()
+        if not self._finished:
+            self.send_problem(404, "Not found", "the pages are /health /metrics /captures /captures/{id} /config")
+
+
+class Healthz(Page):
+    """Alive: the event loop answers."""
+
+    def get(self) -> None:
+        """Always 200."""
+        self.send_json({"status": "ok"})
+
+
+class Readyz(Page):
+    """Ready: the chain is loaded, the socket listens, and no stop has been asked for."""
+
+    def get(self) -> None:
+        """200 or 503."""
+        phase = self.gateway.phase
+        self.send_json({"status": "ok" if phase == "serving" else phase}, 200 if phase == "serving" else 503)
+
+
+class HealthReport(Guarded):
+    """Every component, as it is now."""
+
+    async def get(self) -> None:
+        """See `admin.health`."""
+        status, document = await health_document(self.gateway, with_addresses=True)
+        self.send_json(document, status)
+
+
+class MetricsPage(Guarded):
+    """The registry in Prometheus' text format."""
+
+    def get(self) -> None:
+        """All metrics."""
+        self.set_header("Content-Type", METRICS_TYPE)
+        self.finish(generate_latest(self.gateway.registry))
+
+
+class Config(Guarded):
+    """The resolved profile, secrets masked."""
+
+    def get(self) -> None:
+        """As `holdfast check` prints it."""
+        self.send_json(masked(self.gateway.profile))
+
+
+class Captures(Guarded):
+    """The records of the outbox, newest first."""
+
+    async def get(self) -> None:
+        """Filters: route, status, error, state, since, limit."""
+        outbox = self.gateway.sink.outbox if self.gateway.sink else None
+        if outbox is None:
+            self.send_problem(404, "No outbox", "the profile has no failure_sink, or its outbox is not open")
+            return
+        try:
+            filters = self._filters()
+        except ValueError as e:
+            self.send_problem(400, "Bad filter", str(e))
+            return
+        records = await asyncio.to_thread(outbox.list, **filters)
+        self.send_json({"captures": [summary(record) for record in records]})
+
+    def _filters(self) -> dict[str, Any]:
+        filters: dict[str, Any] = {n: self.get_query_argument(n, None) for n in ("route", "error", "state")}
+        status, since = self.get_query_argument("status", None), self.get_query_argument("since", None)
+        filters["status"] = int(status) if status else None
+        filters["since"] = parse_since(since, self.gateway.wall_clock()) if since else None
+        filters["limit"] = min(int(self.get_query_argument("limit", "100")), MOST_CAPTURES)
+        return filters
+
+
+class Capture(Guarded):
+    """One record, whole."""
+
+    async def get(self, capture_id: str) -> None:
+        """The envelope as it is published, and what became of it."""
+        outbox = self.gateway.sink.outbox if self.gateway.sink else None
+        record = await asyncio.to_thread(outbox.get, capture_id) if outbox else None
+        if record is None:
+            self.send_problem(404, "No such capture", "there is no capture of this id here")
+        else:
+            self.send_json(summary(record) | {"request": json.loads(record.value)})
+
+
+def summary(record: OutboxRecord) -> dict[str, Any]:
+    """What a list shows of a record."""
+    return {
+        "id": record.id,
+        "created": record.created,
+        "state": record.state,
+        "route": record.route,
+        "method": record.method,
+        "path": record.path,
+        "error": record.error,
+        "status": record.status,
+        "sent": record.sent,
+    }
+
+
+def routes(gateway: Gateway) -> list[Any]:
+    """tornado's routing table."""
+    table: list[tuple[str, type[Page]]] = [
+        (r"/healthz", Healthz),
+        (r"/readyz", Readyz),
+        (r"/health", HealthReport),
+        (r"/metrics", MetricsPage),
+        (r"/config", Config),
+        (r"/captures", Captures),
+        (r"/captures/([^/]+)", Capture),
+        (r".*", NotFound),
+    ]
+    return [(pattern, page, {"gateway": gateway}) for pattern, page in table]

@@ -1,0 +1,126 @@
+"""The command `holdfast`: parses, calls, exits. 0 done, 1 failed while running, 2 usage or profile fault."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
+
+DEFAULT_PROFILE = "sidecar"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Everything behind a bare -- is for mitmproxy; argparse would take it apart.
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    args = parser().parse_args(arguments[:cut])
+    args.mitmproxy_args = arguments[cut + 1 :]
+    try:
+        return _call(args)
+    except (ProfileError, EngineMismatch, ValueError) as e:
+        print(e if isinstance(e, ProfileError) else f"holdfast: {e}", file=sys.stderr)
+        return 2
+    except HoldfastError as e:
+        print(f"holdfast: {e}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has had enough, as `head` has: nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _call(args: argparse.Namespace) -> int:
+    """Import only what the command needs: `captures` must not wait for mitmproxy."""
+    if args.command == "run":
+        from holdfast.commands.run import run
+
+        return run(args)
+    if args.command == "origin":
+        from holdfast.origin import main_origin
+
+        main_origin(args.host, args.port)
+        return 0
+    if args.command == "captures":
+        from holdfast.commands.captures import captures
+
+        return captures(args)
+    from holdfast.commands import check
+
+    return check.check(args) if args.command == "check" else check.profiles(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="holdfast", description="A fault-tolerant gateway made of mitmproxy addons.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _run(commands.add_parser("run", help="start the gateway", epilog="What follows -- is passed on to mitmproxy."))
+    check = commands.add_parser("check", help="every fault of a profile at once, or its resolved chain")
+    check.add_argument("profile", nargs="?", default=_default_profile(), metavar="PROFILE")
+    check.add_argument("--schema", action="store_true", help="print the JSON Schema of profiles instead")
+    check.add_argument("--json", action="store_true", help="the resolved profile as JSON, secrets masked")
+    profiles = commands.add_parser("profiles", help="the shipped profiles, a line each")
+    profiles.add_argument("--json", action="store_true")
+    origin = commands.add_parser("origin", help="the sample backend")
+    origin.add_argument("--host", default="127.0.0.1")
+    origin.add_argument("--port", type=int, default=3000)
+    _captures(commands.add_parser("captures", help="the requests that were captured"))
+    return top
+
+
+def _run(run: argparse.ArgumentParser) -> None:
+    _profile(run)
+    run.add_argument("--upstream", action="append", metavar="URL", help="in place of the profile's; may be repeated")
+    run.add_argument("--listen", metavar="[HOST:]PORT", help="in place of the profile's")
+    run.add_argument("--admin", metavar="[HOST:]PORT", help="in place of the profile's admin.listen")
+    run.add_argument("--web", action="store_true", help="under mitmweb, to look at requests in a browser")
+
+
+def _captures(captures: argparse.ArgumentParser) -> None:
+    actions = captures.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("list", "newest first"),
+        ("show", "one of them, whole"),
+        ("export", "as JSON lines, oldest first"),
+        ("discard", "give them up: they are neither sent nor replayed"),
+    ):
+        action = actions.add_parser(name, help=text)
+        _profile(action)
+        action.add_argument("--outbox", metavar="FILE", help="in place of the profile's")
+        action.add_argument("--json", action="store_true", help="for programs")
+        if name == "show":
+            action.add_argument("id", metavar="ID")
+            continue
+        _filters(action, limit=100 if name == "list" else None)
+        if name == "export":
+            action.add_argument("--output", metavar="FILE", help="instead of standard output")
+        if name == "discard":
+            action.add_argument("ids", nargs="*", metavar="ID")
+            action.add_argument("--yes", action="store_true", help="needed where no ids are given")
+
+
+def _filters(action: argparse.ArgumentParser, limit: int | None) -> None:
+    action.add_argument("--route", help="the router's label")
+    action.add_argument("--status", type=int, help="of the upstream's last answer")
+    action.add_argument("--error", help="an RFC 9209 token, or http_502 and the like")
+    action.add_argument("--state", choices=("pending", "sent", "discarded", "quarantined"))
+    action.add_argument("--since", metavar="TIME", help="like 15m, 2h, 2026-01-31T12:00:00Z")
+    action.add_argument("--limit", type=int, default=limit, metavar="N")
+
+
+def _profile(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--profile",
+        default=_default_profile(),
+        metavar="NAME|FILE",
+        help=f"default: the environment's HOLDFAST_PROFILE, else {DEFAULT_PROFILE}",
+    )
+
+
+def _default_profile() -> str:
+    return os.environ.get("HOLDFAST_PROFILE") or DEFAULT_PROFILE

@@ -1,0 +1,1 @@
+"""What the subcommands of `holdfast` do once the command line is parsed; each returns its exit status."""

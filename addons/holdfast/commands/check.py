@@ -1,0 +1,45 @@
+"""`holdfast check` and `holdfast profiles`: what a profile says, without starting anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from holdfast.chain import build_chain
+from holdfast.profile.describe import masked, profile_schema
+from holdfast.profile.load import load_profile, shipped_profiles
+from holdfast.profile.settings import Profile
+
+
+def check(args: argparse.Namespace) -> int:
+    """Load the profile and make its addons, which have no side effects. ProfileError with every fault."""
+    if args.schema:
+        print(json.dumps(profile_schema(), indent=2))
+        return 0
+    profile = load_profile(args.profile)
+    build_chain(profile)
+    print(json.dumps(masked(profile), indent=2) if args.json else chain_text(profile))
+    return 0
+
+
+def profiles(args: argparse.Namespace) -> int:
+    """The shipped profiles, a line each."""
+    shipped = list(shipped_profiles())
+    if args.json:
+        print(json.dumps([{"name": name, "story": story} for name, story in shipped], indent=2))
+    else:
+        width = max(len(name) for name, _ in shipped)
+        print("\n".join(f"{name:<{width}}  {story}" for name, story in shipped))
+    return 0
+
+
+def chain_text(profile: Profile) -> str:
+    """The resolved chain for people."""
+    lines = [f"{profile.source}: ok", f"listen    {profile.listen}"]
+    lines.append(f"admin     {profile.admin.listen or 'off'}{' (token)' if profile.admin.token else ''}")
+    lines += [f"upstream  {server}" for server in profile.upstream.servers]
+    width = max((len(entry.name) for entry in profile.addons), default=0)
+    for number, entry in enumerate(profile.addons, 1):
+        where = f"{entry.file}:{entry.line}"
+        lines.append(f"{number:>3}. {entry.name:<{width}}  on_error: {entry.on_error}  {where}")
+    return "\n".join(lines)

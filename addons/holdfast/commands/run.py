@@ -1,0 +1,66 @@
+"""`holdfast run`: the gateway under mitmdump (or mitmweb), with the profile deciding everything mitmproxy is told."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+
+from mitmproxy.options import Options
+from mitmproxy.tools import cmdline
+from mitmproxy.tools.dump import DumpMaster
+from mitmproxy.tools.main import run as run_mitmproxy
+from mitmproxy.tools.web.master import WebMaster
+
+from holdfast.chain import Loader
+from holdfast.policy.endpoint import parse_endpoint, parse_listen
+from holdfast.profile.load import load_profile
+from holdfast.profile.settings import Profile
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal ends it. ProfileError before anything has been started."""
+    profile = load_profile(args.profile, overrides=_overrides(args))
+    _raise_file_limit()
+    arguments = [*mitmproxy_arguments(profile, web=args.web), *args.mitmproxy_args]
+    parser = cmdline.mitmweb if args.web else cmdline.mitmdump
+
+    def master(options: Options) -> DumpMaster | WebMaster:
+        made = WebMaster(options) if args.web else DumpMaster(options)
+        made.addons.add(Loader(profile))
+        return made
+
+    run_mitmproxy(master, parser, arguments)  # type: ignore[arg-type]  # any callable that makes a master
+    return 0
+
+
+def mitmproxy_arguments(profile: Profile, *, web: bool) -> list[str]:
+    """The command line that mitmproxy gets. The socket stays closed until the chain runs (see `engine.gate`)."""
+    host, port = parse_listen(profile.listen)
+    options = {"server": "false", "listen_host": host, "listen_port": str(port)}
+    if web:
+        options["web_open_browser"] = "false"
+    else:
+        options |= {"flow_detail": "0", "termlog_verbosity": "warn"}  # the access log says it
+    arguments = ["--mode", f"reverse:{parse_endpoint(profile.upstream.servers[0])}"]
+    for name, value in options.items():
+        arguments += ["--set", f"{name}={value}"]
+    return arguments
+
+
+def _overrides(args: argparse.Namespace) -> dict[str, object]:
+    given: dict[str, object] = {}
+    if args.upstream:
+        given["upstream.servers"] = list(args.upstream)
+    if args.listen:
+        given["listen"] = args.listen
+    if args.admin:
+        given["admin.listen"] = args.admin
+    return given
+
+
+def _raise_file_limit() -> None:
+    """Each client needs up to two sockets, and the usual soft limit of 1024 is met at 500 of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 16
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

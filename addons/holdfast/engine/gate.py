@@ -1,0 +1,60 @@
+"""The listening socket: opened when the whole chain runs, closed when it is to end.
+
+mitmproxy binds before scripts are loaded, and requests that come in between pass without any addon. `holdfast run`
+therefore starts with `server=false` and has `Gate` open it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from mitmproxy import ctx
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.utils import asyncio_utils
+
+from holdfast.ending import end_process
+from holdfast.gateway import Gateway
+
+logger = logging.getLogger(__name__)
+
+
+class Gate:
+    """The very last addon of the chain: when it runs, everything before it does."""
+
+    name = "holdfast-gate"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def running(self) -> None:
+        if not ctx.options.server:
+            ctx.options.update(server=True)
+            await _bound()
+        self._gateway.phase = "serving"
+        addresses = [f"{host}:{port}" for host, port, *_ in _proxyserver().listen_addrs()]
+        servers = [str(endpoint) for endpoint in self._gateway.leg.endpoints]
+        logger.info("serving", extra={"listen": ",".join(addresses), "upstream": ",".join(servers)})
+
+
+async def _bound() -> None:
+    """Wait until the sockets listen; a socket that cannot be bound ends the process, like any other failed start."""
+    proxyserver = _proxyserver()
+    await proxyserver.setup_servers()
+    for server in proxyserver.servers:
+        fault = server.last_exception
+        if fault:
+            why = os.strerror(fault.errno) if isinstance(fault, OSError) and fault.errno else str(fault)
+            address = f"{ctx.options.listen_host or '*'}:{ctx.options.listen_port}"
+            end_process(f"holdfast: cannot listen on {address}: {why}; choose another with --listen", 1)
+
+
+def close_listener() -> None:
+    """Accept no further connection; those that exist go on."""
+    asyncio_utils.create_task(_proxyserver().servers.update([]), name="close listener", keep_ref=True)
+
+
+def _proxyserver() -> Proxyserver:
+    proxyserver = ctx.master.addons.get("proxyserver")
+    assert isinstance(proxyserver, Proxyserver)
+    return proxyserver

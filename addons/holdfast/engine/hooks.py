@@ -1,0 +1,25 @@
+"""Events that the upstream leg adds to mitmproxy's: any addon may have a method of that name, plain or async."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mitmproxy.http import HTTPFlow
+from mitmproxy.proxy.commands import StartHook
+
+
+@dataclass
+class UpstreamRetryHook(StartHook):
+    """`upstream_retry(flow)`: an attempt has failed and another follows once every handler has returned."""
+
+    flow: HTTPFlow
+
+
+@dataclass
+class UpstreamFailedHook(StartHook):
+    """`upstream_failed(flow)`: the last attempt has failed.
+
+    `flow.response` is what the upstream answered, or None if it did not. A response that a handler sets is sent.
+    """
+
+    flow: HTTPFlow

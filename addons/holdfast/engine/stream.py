@@ -1,0 +1,417 @@
+"""One request through the gateway: attempts at the upstream, each bounded in time, and one answer whatever happens.
+
+The stock stream gives up at the first error and closes the client's connection. This one turns every failure into a
+`Failure`, asks `policy.retry` whether to try again, and after the last one lets the addons answer (`upstream_failed`)
+and keeps the client's connection. What stock does well (hooks, streaming, upgrades) is left to it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from mitmproxy.http import HTTPFlow, Response
+from mitmproxy.net.http import url
+from mitmproxy.net.http.validate import validate_headers
+from mitmproxy.proxy import events
+from mitmproxy.proxy.commands import ConnectionCommand
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    HttpRequestHook,
+    HttpResponseHeadersHook,
+    HttpStream,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestProtocolError,
+    RequestTrailers,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+    SendHttp,
+)
+from mitmproxy.proxy.layers.http._events import ErrorCode
+
+from holdfast.engine.failures import response_failure
+from holdfast.engine.hooks import UpstreamFailedHook, UpstreamRetryHook
+from holdfast.engine.timers import Cancellable, TimerFired
+from holdfast.exchange import Exchange, exchange_of
+from holdfast.policy.answer import Answer, addon_failed_answer, upstream_failed_answer
+from holdfast.policy.failure import GATEWAY_STATUSES, Failure, answered_with, connect_failure
+from holdfast.policy.retry import Retry, Tried, decide
+
+if TYPE_CHECKING:
+    from holdfast.engine.upstream import UpstreamLeg
+    from holdfast.policy.endpoint import Endpoint
+
+_RESPONSE_EVENTS = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
+
+
+class GiveUpConnection(ConnectionCommand):
+    """To the HTTP layer: close this upstream connection and let nothing more of it through."""
+
+
+def as_response(answer: Answer) -> Response:
+    """An answer of the gateway's own as a mitmproxy response."""
+    return Response.make(answer.status, answer.body, [(k.encode(), v.encode()) for k, v in answer.headers])
+
+
+class ResilientStream(HttpStream):
+    """`HttpStream` with attempts. Times are seconds of the leg's monotonic clock."""
+
+    timer_generation: int = 0
+    connect_timed_out: bool = False
+
+    def __init__(self, context: Context, stream_id: int, leg: UpstreamLeg) -> None:
+        super().__init__(context, stream_id)
+        self._leg = leg
+        self._timer: Cancellable | None = None
+        self._endpoints: tuple[Endpoint, ...] = ()
+        self._endpoint: Endpoint | None = None
+        self._attempt_began = 0.0
+        self._progress_at = 0.0
+        self._deadline_at = 0.0
+
+    @property
+    def _exchange(self) -> Exchange:
+        return exchange_of(self.flow)
+
+    # -- attempts ---------------------------------------------------------------------------------------------------
+
+    def make_server_connection(self) -> CommandGenerator[bool]:
+        """Connect to a server, as often as the rules allow. False: the request has been ended here."""
+        self._begin()
+        while True:
+            endpoint = self._begin_attempt()
+            connection, err = yield GetHttpConnection(endpoint.address, endpoint.tls, None)
+            self._disarm()
+            if not err:
+                if (yield from self.check_killed(True)):
+                    return False
+                self.context.server = self.flow.server_conn = connection
+                self._arm(self._leg.limits.response_timeout)
+                return True
+            failure = connect_failure(err, self.connect_timed_out)
+            if not (yield from self._attempt_failed(failure)):
+                return False
+
+    def _begin(self) -> None:
+        """Once a request: fix the servers, unless an addon has pointed the request elsewhere, and the deadline."""
+        if not self._endpoints:
+            self._endpoints = self._leg.endpoints_for(self.flow, self.context.server)
+            self._deadline_at = self._leg.clock() + self._leg.limits.deadline
+
+    def _begin_attempt(self) -> Endpoint:
+        made = len(self._exchange.setdefault("attempts", []))
+        endpoint = self._endpoint = self._endpoints[made % len(self._endpoints)]
+        request = self.flow.request
+        if (request.host, request.port, request.scheme) != (*endpoint.address, endpoint.scheme):
+            request.data.host, request.data.port = endpoint.address
+            request.scheme = endpoint.scheme
+            if not self.context.options.keep_host_header:
+                request.host_header = url.hostport(endpoint.scheme, *endpoint.address)
+        self.connect_timed_out = False
+        self._attempt_began = self._leg.clock()
+        self._arm(self._leg.limits.connect_timeout)
+        return endpoint
+
+    def _attempt_failed(self, failure: Failure) -> CommandGenerator[bool]:
+        """Account for it, then wait for the next attempt (True) or answer for good (False)."""
+        self._disarm()
+        self._record(failure)
+        self._drop_stale_events()
+        exchange = self._exchange
+        verdict = decide(
+            self._leg.retry_rules,
+            Tried(
+                failure=failure,
+                method=self.flow.request.method,
+                idempotency_key="idempotency-key" in self.flow.request.headers,
+                body_held=not exchange.get("request_streamed", False),
+                attempts=len(exchange["attempts"]),
+                remaining=self._deadline_at - self._leg.clock(),
+            ),
+            self._leg.jitter(),
+        )
+        if isinstance(verdict, Retry):
+            exchange["backoff"] = verdict.delay
+            yield UpstreamRetryHook(self.flow)
+            if (yield from self.check_killed(True)):
+                return False
+            self.flow.response = None
+            return True
+        exchange["not_retried"] = verdict.reason
+        yield from self._finish(failure)
+        return False
+
+    def _record(self, failure: Failure | None) -> None:
+        assert self._endpoint
+        status = failure.status if failure else self.flow.response.status_code if self.flow.response else None
+        self._exchange["attempts"].append(
+            {
+                "server": str(self._endpoint),
+                "error": failure.error if failure else None,
+                "status": status,
+                "duration_ms": round((self._leg.clock() - self._attempt_began) * 1000, 3),
+            }
+        )
+        self._leg.attempt_ended(self._endpoint, failure)
+
+    def _finish(self, failure: Failure) -> CommandGenerator[None]:
+        """The last attempt has failed: let the addons answer, or answer plainly, and keep the client's connection."""
+        exchange = self._exchange
+        exchange["error"], exchange["detail"] = failure.error, failure.detail
+        upstream_answer = self.flow.response
+        yield UpstreamFailedHook(self.flow)
+        if (yield from self.check_killed(True)):
+            return
+        if self.flow.response is None:
+            self.flow.response = as_response(upstream_failed_answer(failure, exchange.get("not_retried", "")))
+        if self.flow.response is upstream_answer:
+            # Nobody wanted to answer in its place: it is the origin's own 502, 503 or 504, passed on.
+            exchange.pop("error"), exchange.pop("detail")
+        else:
+            exchange["answered"] = True
+        if self.client_state == self.state_stream_request_body:
+            self.client_state = self.state_discard_request_body
+        yield from self._respond()
+
+    def _respond(self) -> CommandGenerator[None]:
+        """Send `flow.response` as mitmproxy sends one that an addon has set."""
+        assert self.flow.response
+        self.flow.response.timestamp_start = time.time()
+        if self.flow.request.method == "HEAD":
+            self.flow.response.raw_content = b""  # stock would send the bytes, and the next answer would be misread
+        yield HttpResponseHeadersHook(self.flow)
+        if not (yield from self.check_killed(True)):
+            yield from self.send_response()
+
+    def _resend(self) -> CommandGenerator[None]:
+        """Another attempt after one that had reached the upstream."""
+        self.server_state = self.state_wait_for_response_headers
+        if not (yield from self.make_server_connection()):
+            return
+        request, content = self.flow.request, self.flow.request.raw_content
+        ends_with_headers = not (content or request.trailers)
+        yield SendHttp(RequestHeaders(self.stream_id, request, ends_with_headers), self.context.server)
+        if content:
+            yield SendHttp(RequestData(self.stream_id, content), self.context.server)
+        if request.trailers:
+            yield SendHttp(RequestTrailers(self.stream_id, request.trailers), self.context.server)
+        yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
+
+    # -- the request ------------------------------------------------------------------------------------------------
+
+    def state_wait_for_request_headers(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock, but the client's Host is noted before reverse mode replaces it."""
+        assert isinstance(event, RequestHeaders)
+        if event.replay_flow is None:
+            event.replay_flow = HTTPFlow(self.context.client, self.context.server)
+            exchange_of(event.replay_flow)["original_host"] = event.request.host_header or ""
+        yield from super().state_wait_for_request_headers(event)
+
+    def start_request_stream(self) -> CommandGenerator[None]:
+        """The body is too large to hold: send it as it arrives. Only a failure to connect can be retried then."""
+        self._exchange["request_streamed"] = True
+        if self.flow.response:
+            # Stock raises here and the client hangs: an addon has answered while the body is still arriving.
+            self.client_state = self.state_discard_request_body
+            return
+        if not (yield from self.make_server_connection()):
+            if self.client_state != self.state_errored:
+                self.client_state = self.state_discard_request_body
+            return
+        self._disarm()  # how long the upload takes is the client's affair
+        yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, end_stream=False), self.context.server)
+        self.client_state = self.state_stream_request_body
+
+    def state_stream_request_body(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock; the upstream's time to answer starts when the client has sent the whole request."""
+        if isinstance(event, RequestData):
+            self._exchange["request_bytes"] = self._exchange.get("request_bytes", 0) + len(event.data)
+        yield from super().state_stream_request_body(event)
+        if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
+            self._deadline_at = self._leg.clock() + self._leg.limits.deadline
+            self._arm(self._leg.limits.response_timeout)
+
+    def state_discard_request_body(self, event: events.Event) -> CommandGenerator[None]:
+        """The answer does not depend on the rest of the body: read it to its end, so that the connection can stay."""
+        if not isinstance(event, RequestEndOfMessage):
+            return
+        self.client_state = self.state_done
+        if self.server_state == self.state_done:
+            yield from self.flow_done()
+            return
+        yield HttpRequestHook(self.flow)
+        if not (yield from self.check_killed(True)):
+            yield from self._respond()
+
+    # -- the response -----------------------------------------------------------------------------------------------
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, TimerFired):
+            if event.generation == self.timer_generation:
+                yield from self._time_is_up()
+        else:
+            yield from super()._handle_event(event)
+
+    def state_wait_for_response_headers(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock, but 502, 503 and 504 are failures of the attempt."""
+        assert isinstance(event, ResponseHeaders)
+        self._progress_at = self._leg.clock()
+        if self.client_state == self.state_stream_request_body:
+            self._deadline_at = self._progress_at + self._leg.limits.deadline
+        self._arm(self._leg.limits.read_timeout)
+        if event.response.status_code in GATEWAY_STATUSES and not self._invalid(event.response):
+            self.flow.response = event.response
+            self.server_state = self.state_consume_failed_response
+            return
+        if event.response.headers.get("content-type", "").startswith("text/event-stream"):
+            event.response.stream = True
+        yield from super().state_wait_for_response_headers(event)
+
+    def start_response_stream(self) -> CommandGenerator[None]:
+        """From here on the client has seen the upstream's answer: nothing can be retried or replaced."""
+        assert self.flow.response
+        self._record(None)
+        if self.flow.response.headers.get("content-type", "").startswith("text/event-stream"):
+            self._disarm()
+        yield from super().start_response_stream()
+
+    def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock; each piece is progress."""
+        self._progress_at = self._leg.clock()
+        yield from super().state_stream_response_body(event)
+
+    def state_consume_response_body(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock; each piece is progress, and the end of it ends the attempt."""
+        self._progress_at = self._leg.clock()
+        if isinstance(event, ResponseEndOfMessage):
+            self._record(None)
+        yield from super().state_consume_response_body(event)
+
+    def state_consume_failed_response(self, event: events.Event) -> CommandGenerator[None]:
+        """Hold the upstream's error answer: it is recorded, and passed on if nobody answers in its place."""
+        assert self.flow.response
+        self._progress_at = self._leg.clock()
+        if isinstance(event, ResponseTrailers):
+            self.flow.response.trailers = event.trailers
+        elif isinstance(event, ResponseData):
+            self.response_body_buf += event.data
+            if len(self.response_body_buf) > self._leg.limits.buffer_body:
+                yield from self._response_failed(
+                    Failure("http_protocol_error", "the body of the upstream's error answer exceeds buffer_body")
+                )
+        elif isinstance(event, ResponseEndOfMessage):
+            self.flow.response.data.content = bytes(self.response_body_buf)
+            self.response_body_buf.clear()
+            yield from self._retry_or_answer(answered_with(self.flow.response.status_code))
+
+    def check_invalid(self, request: bool) -> CommandGenerator[bool]:
+        """As stock for requests; a malformed response is a failure of the attempt."""
+        if request:
+            return (yield from super().check_invalid(True))
+        assert self.flow.response
+        fault = self._invalid(self.flow.response)
+        if fault:
+            yield from self._response_failed(Failure("http_protocol_error", f"the upstream sent {fault}"))
+        return fault is not None
+
+    def _invalid(self, response: Response) -> str | None:
+        if self.context.options.validate_inbound_headers:
+            try:
+                validate_headers(response)
+            except ValueError as e:
+                return str(e)
+        return None
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
+        """As stock once the client has seen part of an answer; before that, it is a failure of the attempt."""
+        if isinstance(event, RequestProtocolError):
+            self._disarm()
+            yield from super().handle_protocol_error(event)
+        elif self._awaiting_response:
+            yield from self._response_failed(response_failure(event, self.flow.response is not None))
+        else:
+            if self.server_state == self.state_stream_response_body:
+                self._broke_off(response_failure(event, True))
+            self._disarm()
+            yield from super().handle_protocol_error(event)
+
+    def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:
+        """As stock, unless an addon whose failure fails the request has failed on this response."""
+        self._disarm()
+        exchange = self._exchange
+        if "closed_by" in exchange and not already_streamed and not exchange.get("answered"):
+            self.flow.response = as_response(addon_failed_answer(exchange["closed_by"]))
+            exchange["answered"] = True
+        yield from super().send_response(already_streamed)
+
+    @property
+    def _awaiting_response(self) -> bool:
+        return self.client_state != self.state_errored and self.server_state in (
+            self.state_wait_for_response_headers,
+            self.state_consume_response_body,
+            self.state_consume_failed_response,
+        )
+
+    def _response_failed(self, failure: Failure) -> CommandGenerator[None]:
+        """The attempt broke off after the request had been sent: its connection is of no further use."""
+        yield GiveUpConnection(self.context.server)
+        self.flow.response = None
+        self.response_body_buf.clear()
+        yield from self._retry_or_answer(failure)
+
+    def _retry_or_answer(self, failure: Failure) -> CommandGenerator[None]:
+        if (yield from self._attempt_failed(failure)):
+            yield from self._resend()
+
+    def _broke_off(self, failure: Failure) -> None:
+        """A response that the client was already reading ended early."""
+        assert self._endpoint
+        self._exchange["error"], self._exchange["detail"] = failure.error, failure.detail
+        self._leg.attempt_ended(self._endpoint, failure)
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def _arm(self, delay: float) -> None:
+        """At most `delay` seconds for what comes next, and never beyond the deadline while there is one."""
+        self._disarm()
+        if self.server_state != self.state_stream_response_body:
+            delay = min(delay, self._deadline_at - self._leg.clock())
+        self._timer = self._leg.timers.arm(self.context.client.id, self.stream_id, self.timer_generation, delay)
+
+    def _disarm(self) -> None:
+        self.timer_generation += 1
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_is_up(self) -> CommandGenerator[None]:
+        in_body = self.server_state in (self.state_consume_response_body, self.state_consume_failed_response)
+        streaming = self.server_state == self.state_stream_response_body
+        now, limits = self._leg.clock(), self._leg.limits
+        if (streaming or (in_body and now < self._deadline_at)) and now - self._progress_at < limits.read_timeout:
+            self._arm(limits.read_timeout - (now - self._progress_at))
+            return
+        if self._awaiting_response:
+            token = "connection_read_timeout" if in_body else "http_response_timeout"
+            detail = "the upstream stopped sending the body" if in_body else "no answer within response_timeout"
+            if now >= self._deadline_at:
+                detail = "the deadline over all attempts has passed"
+            yield from self._response_failed(Failure(token, detail))
+        elif streaming:
+            self._broke_off(Failure("connection_read_timeout", "the upstream stopped sending the body"))
+            yield GiveUpConnection(self.context.server)
+            message = ResponseProtocolError(self.stream_id, "upstream read timeout", ErrorCode.GENERIC_SERVER_ERROR)
+            yield from super().handle_protocol_error(message)
+
+    def _drop_stale_events(self) -> None:
+        """What the failed attempt still sent while this stream was busy must not be taken for the next one's."""
+        kept = [e for e in self._paused_event_queue if not isinstance(e, _RESPONSE_EVENTS)]
+        self._paused_event_queue.clear()
+        self._paused_event_queue.extend(kept)

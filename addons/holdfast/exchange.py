@@ -1,0 +1,59 @@
+"""What Holdfast knows about one request: a plain dictionary in `flow.metadata["holdfast"]`.
+
+Plain values only, because mitmproxy writes metadata to flow files and other people's addons may read and add keys.
+The intake addon opens it, everything after that may rely on the keys marked as always there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+if TYPE_CHECKING:
+    from mitmproxy.http import HTTPFlow
+
+KEY = "holdfast"
+
+
+class Attempt(TypedDict):
+    """One try at the upstream. `error` is an RFC 9209 token or None; `status` what the upstream answered, if it did."""
+
+    server: str
+    error: str | None
+    status: int | None
+    duration_ms: float
+
+
+class Exchange(TypedDict, total=False):
+    """The keys; those above the gap are set for every request before any addon of the profile sees it."""
+
+    request_id: str
+    started: float  # monotonic seconds
+    attempts: list[Attempt]
+
+    original_host: str  # the client's Host, before reverse mode replaces it
+    request_streamed: bool  # bytes of the body went upstream before all of it had arrived
+    request_bytes: int  # of a streamed body, which the flow does not keep
+    backoff: float  # seconds to wait before the next attempt
+    route: str
+    route_params: dict[str, str]
+    error: str  # why the upstream leg gave up: RFC 9209 token, or http_502 and the like
+    detail: str  # the same for people
+    not_retried: str  # why no further attempt was made
+    capture_id: str
+    capture_failed: str  # the reason token of a refused capture
+    rejected: str  # why the gateway itself refused the request
+    closed_by: str  # the addon whose failure fails the request (`on_error: closed`)
+    answered: bool  # the gateway, not the upstream, made the response
+    fate: str
+    reason: str
+
+
+def exchange_of(flow: HTTPFlow) -> Exchange:
+    """The exchange of this flow; an empty one where intake has not run, as for a flow loaded from a file."""
+    metadata: dict[str, Any] = flow.metadata
+    return cast("Exchange", metadata.setdefault(KEY, {}))
+
+
+def route_of(flow: HTTPFlow) -> str:
+    """The bounded route label; `unrouted` when the profile has no router or the request never reached it."""
+    return exchange_of(flow).get("route", "unrouted")

@@ -1,0 +1,254 @@
+"""The failure sink: keeps failed requests on disk, and passes them on to the broker.
+
+Place it after `interceptor`, which asks it to store. `capture` returns only once the record is durable; relaying to
+the broker happens beside the traffic and may be hours behind. If the outbox cannot be opened or written the gateway
+goes on without it: captures are refused with a reason, the health page says so, and opening is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from mitmproxy.http import HTTPFlow
+from msgspec import Meta, Struct, field
+from prometheus_client import Counter
+
+from holdfast.admin.health import Health
+from holdfast.brokers import Broker, open_broker
+from holdfast.captured import captured_request
+from holdfast.errors import CaptureRefused, StoreUnavailable
+from holdfast.exchange import exchange_of, route_of
+from holdfast.gateway import Gateway
+from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
+from holdfast.outbox_metrics import OutboxMetrics
+from holdfast.policy.envelope import CapturedRequest, message_headers, to_json
+from holdfast.policy.failure import Failure
+from holdfast.policy.redaction import DEFAULT_HEADERS, DEFAULT_QUERY, RedactionRules, redact
+from holdfast.policy.uuid7 import Uuid7Source
+from holdfast.profile.values import Duration, Size
+from holdfast.sealing import Sealer, parse_keys
+
+logger = logging.getLogger(__name__)
+LARGE_BODY = 256 * 1024  # characters
+REOPEN_EVERY = 5.0  # seconds between two attempts to open an outbox that could not be opened
+
+
+class RedactionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is taken out of a request before it touches the disk, besides what always is."""
+
+    headers: Annotated[tuple[str, ...], Meta(description="More header fields, besides authorization, cookie ...")] = ()
+    query: Annotated[
+        tuple[str, ...], Meta(description="More query parameters, besides token, api_key, password ...")
+    ] = ()
+    json_paths: Annotated[
+        tuple[str, ...],
+        Meta(description="Values in JSON bodies, like `$.user.password`, `$.items[*].pin`, `$..secret`."),
+    ] = ()
+    other_bodies: Annotated[
+        Literal["mask", "keep"],
+        Meta(description="Bodies in which `json_paths` find no JSON: masked whole, or kept if they do not claim it."),
+    ] = "mask"
+
+
+class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where failed requests are kept and where they are published."""
+
+    broker: Annotated[
+        str,
+        Meta(
+            description="`kafka://HOST:PORT[,HOST:PORT]`, `file:///PATH.jsonl`, or `embedded://`: the outbox keeps them."
+        ),
+    ] = "embedded://"
+    topic: Annotated[str, Meta(description="Topic that captured requests are published to.")] = "failed-requests"
+    kafka: Annotated[dict[str, str], Meta(description="Any librdkafka setting, SASL and TLS among them.")] = field(
+        default_factory=dict
+    )
+    outbox: Annotated[str, Meta(description="SQLite file of the outbox; its folder is made if it is missing.")] = (
+        "./holdfast.db"
+    )
+    key: Annotated[
+        str,
+        Meta(
+            description="Message key, which orders: `path`, `route`, or `header:NAME` (the path where it is missing).",
+            pattern="^(path|route|header:[A-Za-z0-9-]+)$",
+        ),
+    ] = "path"
+    max_records: Annotated[
+        int, Meta(description="Records the outbox holds; at the bound captures are refused.", ge=1)
+    ] = 1_000_000
+    max_bytes: Annotated[Size, Meta(description="Bytes the outbox holds; at the bound captures are refused.")] = Size(
+        "1GiB"
+    )
+    max_record: Annotated[Size, Meta(description="Largest single record; a larger one is refused.")] = Size("16MiB")
+    retention: Annotated[Duration, Meta(description="How long a record is kept after it was published.")] = Duration(
+        "1d"
+    )
+    answer_body: Annotated[Size, Meta(description="How much of the upstream's last answer is kept.")] = Size("64KiB")
+    redact: Annotated[RedactionSettings, Meta(description="What is masked, or sealed where there is a key.")] = (
+        RedactionSettings()
+    )
+    seal_key: Annotated[
+        str,
+        Meta(
+            description="Keys that seal what is redacted, comma-separated: the first seals, all open. "
+            "Default: the environment's HOLDFAST_SEAL_KEY.",
+            extra={"secret": True},
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        parse_keys(self.seal_key)
+        redaction_rules(self.redact)
+
+
+def redaction_rules(settings: RedactionSettings) -> RedactionRules:
+    """The profile's names added to those that are always redacted. ValueError for a path that cannot be read."""
+    return RedactionRules(
+        headers=DEFAULT_HEADERS | frozenset(settings.headers),
+        query=DEFAULT_QUERY | frozenset(settings.query),
+        json_paths=settings.json_paths,
+        other_bodies=settings.other_bodies,
+    )
+
+
+class FailureSink:
+    """Builds the record, redacts it, stores it; runs the relay."""
+
+    Settings = FailureSinkSettings
+
+    def __init__(self, settings: FailureSinkSettings, gateway: Gateway) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._rules = redaction_rules(settings.redact)
+        keys = parse_keys(settings.seal_key or os.environ.get("HOLDFAST_SEAL_KEY", ""))
+        self._sealer = Sealer(keys, secrets.token_bytes) if keys else None
+        self._ids = Uuid7Source(gateway.wall_clock, secrets.token_bytes)
+        self._broker: Broker = open_broker(settings.broker, settings.topic, settings.kafka)
+        self._relay: Relay | None = None
+        self._outbox: Outbox | None = None
+        self._fault = "not open yet"
+        self._reopening: asyncio.Task[None] | None = None
+        self._captured = Counter(
+            "holdfast_captures", "Requests captured durably.", ["route", "error"], registry=gateway.registry
+        )
+        self._refused = Counter(
+            "holdfast_capture_failures", "Captures refused, by reason.", ["reason"], registry=gateway.registry
+        )
+        gateway.registry.register(OutboxMetrics(lambda: self._outbox, lambda: self._relay))
+        gateway.checks["outbox"] = self._check_outbox
+        if self._broker.publishes:
+            gateway.checks["kafka"] = self._check_broker
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def running(self) -> None:
+        await self._open()
+
+    async def done(self) -> None:
+        """Seal the outbox, and give the producer a moment to bring out what it has."""
+        if self._reopening:
+            self._reopening.cancel()
+        if self._relay:
+            await asyncio.to_thread(self._relay.stop, float(self._gateway.profile.shutdown_grace))
+        if self._outbox:
+            await asyncio.to_thread(self._outbox.close)
+
+    # -- what the interceptor asks for ------------------------------------------------------------------------------
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """The store, once it is open."""
+        return self._outbox
+
+    async def capture(self, flow: HTTPFlow, failure: Failure) -> str:
+        """Store the request; its id, once it is durable. CaptureRefused with the reason otherwise."""
+        try:
+            if exchange_of(flow).get("request_streamed"):
+                raise CaptureRefused("too_large", "the body was larger than limits.buffer_body and was not held")
+            if self._outbox is None:
+                raise CaptureRefused("outbox_unavailable", self._fault)
+            record = await self._record(flow, failure)
+            await self._outbox.append(record)
+        except CaptureRefused as refused:
+            self._refused.labels(refused.reason).inc()
+            raise
+        self._captured.labels(record.route, record.error).inc()
+        return record.id
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    async def _record(self, flow: HTTPFlow, failure: Failure) -> OutboxRecord:
+        """The envelope without its secrets, and what the outbox files it under."""
+        plain = captured_request(
+            flow, failure, self._ids.next(), self._gateway.leg.clock(), int(self._settings.answer_body)
+        )
+        # Masking and encoding take seconds for the largest bodies; small ones are not worth a thread.
+        large = len(plain.body) > LARGE_BODY
+        record, value = await asyncio.to_thread(self._sealed, plain) if large else self._sealed(plain)
+        return OutboxRecord(
+            id=record.id,
+            created=record.timestamp,
+            key=self._key(flow, record.path),
+            route=record.route,
+            method=record.method,
+            path=record.path,
+            error=record.error,
+            status=record.response.status if record.response else None,
+            value=value,
+            headers=message_headers(record, flow.request.headers.get("traceparent")),
+        )
+
+    def _sealed(self, plain: CapturedRequest) -> tuple[CapturedRequest, bytes]:
+        """The record without its secrets, which are sealed in it where there is a key, and its JSON."""
+        record, taken, _ = redact(plain, self._rules)
+        if taken and self._sealer:
+            record = replace(record, sealed=self._sealer.seal(record.id, taken))
+        return record, to_json(record)
+
+    def _key(self, flow: HTTPFlow, path: str) -> str:
+        kind, _, name = self._settings.key.partition(":")
+        if kind == "header":
+            return str(flow.request.headers.get(name, path))
+        return route_of(flow) if kind == "route" else path
+
+    async def _open(self) -> None:
+        settings = self._settings
+        limits = OutboxLimits(
+            max_records=settings.max_records,
+            max_bytes=int(settings.max_bytes),
+            max_record=int(settings.max_record),
+            retention=float(settings.retention),
+        )
+        path = Path(settings.outbox)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            outbox = await asyncio.to_thread(Outbox.open, path, limits, self._gateway.wall_clock)
+        except (OSError, StoreUnavailable) as e:
+            self._fault = str(e)
+            logger.warning("outbox not open, captures are refused", extra={"path": str(path), "error": str(e)})
+            self._reopening = asyncio.create_task(self._open_later())
+            return
+        self._outbox = outbox
+        self._relay = Relay(outbox, self._broker)
+        self._relay.start()
+
+    async def _open_later(self) -> None:
+        await asyncio.sleep(REOPEN_EVERY)
+        await self._open()
+
+    async def _check_outbox(self) -> Health:
+        if self._outbox is None:
+            return Health("failing", self._fault)
+        stats = await asyncio.to_thread(self._outbox.stats)
+        figures = {"pending": stats.pending, "quarantined": stats.quarantined, "bytes": stats.bytes}
+        return Health("ok", figures=figures | {"oldest_seconds": round(stats.oldest_pending_seconds, 3)})
+
+    async def _check_broker(self) -> Health:
+        health = await asyncio.to_thread(self._broker.health, 1.5)
+        return Health("ok" if health.ok else "failing", health.detail)

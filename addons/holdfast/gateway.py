@@ -1,0 +1,53 @@
+"""What the parts of one chain share: the profile, the registry of metrics, the sink, the checks, the state of life."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from prometheus_client import CollectorRegistry, Counter
+
+from holdfast.admin.health import HealthCheck, HealthPage
+from holdfast.policy.failure import Failure
+
+if TYPE_CHECKING:
+    from mitmproxy.http import HTTPFlow
+
+    from holdfast.engine.upstream import UpstreamLeg
+    from holdfast.outbox import Outbox
+    from holdfast.profile.settings import Profile
+
+
+class CaptureSink(Protocol):
+    """Where failed requests are kept."""
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """The store behind it, once it is open."""
+
+    async def capture(self, flow: HTTPFlow, failure: Failure) -> str:
+        """The id of the capture, durable on disk when this returns; CaptureRefused otherwise."""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """Made once per chain. `phase` goes one way: starting, serving, draining."""
+
+    profile: Profile
+    leg: UpstreamLeg
+    registry: CollectorRegistry
+    wall_clock: Callable[[], float] = time.time
+    sink: CaptureSink | None = None
+    checks: dict[str, HealthCheck] = field(default_factory=dict)
+    phase: Literal["starting", "serving", "draining"] = "starting"
+    in_flight: int = 0
+    addon_errors: Counter = field(init=False)
+    health: HealthPage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.addon_errors = Counter(
+            "holdfast_addon_errors", "Exceptions raised by an addon's hook.", ["addon", "hook"], registry=self.registry
+        )
+        self.health = HealthPage(self)

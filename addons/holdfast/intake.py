@@ -1,0 +1,109 @@
+"""The first addon of every chain: opens the exchange, names the request, refuses what must not pass, drains.
+
+It is always there; a profile does not name it. Its counterpart at the other end of the chain is `accesslog`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import uuid
+
+from mitmproxy.http import HTTPFlow, Response
+
+from holdfast.admin.health import health_document
+from holdfast.engine.gate import close_listener
+from holdfast.exchange import exchange_of
+from holdfast.gateway import Gateway
+
+logger = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+
+class Intake:
+    """Gives every request an id, a trace and the forwarding header fields, and counts those in flight."""
+
+    name = "holdfast-intake"
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._idle = asyncio.Event()
+        self._open: set[str] = set()
+
+    # -- traffic ----------------------------------------------------------------------------------------------------
+
+    async def requestheaders(self, flow: HTTPFlow) -> None:
+        exchange = exchange_of(flow)
+        exchange["started"] = self._gateway.leg.clock()
+        exchange["attempts"] = []
+        self._open.add(flow.id)
+        self._gateway.in_flight = len(self._open)
+        headers = flow.request.headers
+        given = headers.get("x-request-id", "")
+        exchange["request_id"] = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        headers["x-request-id"] = exchange["request_id"]
+        if not _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
+            headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        if self._gateway.profile.upstream.forwarded:
+            self._forwarded(flow)
+        await self._answer_health(flow)
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        assert flow.response
+        flow.response.headers["x-request-id"] = exchange_of(flow).get("request_id", "")
+        if self._gateway.phase == "draining" and not flow.request.is_http2:
+            flow.response.headers["connection"] = "close"
+
+    def response(self, flow: HTTPFlow) -> None:
+        self._ended(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self._ended(flow)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    async def done(self) -> None:
+        """Stop accepting, then let what is in flight finish for at most `shutdown_grace`."""
+        self._gateway.phase = "draining"
+        close_listener()
+        grace = float(self._gateway.profile.shutdown_grace)
+        logger.info("stopping", extra={"in_flight": len(self._open), "grace_s": grace})
+        if not self._open:
+            return
+        self._idle.clear()
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace)
+            await asyncio.sleep(0.05)  # the last answer has been handed to the socket; let the loop write it out
+        except TimeoutError:
+            logger.warning("stopped with requests in flight", extra={"in_flight": len(self._open)})
+
+    def _ended(self, flow: HTTPFlow) -> None:
+        self._open.discard(flow.id)
+        self._gateway.in_flight = len(self._open)
+        if not self._open:
+            self._idle.set()
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _forwarded(self, flow: HTTPFlow) -> None:
+        headers, peer = flow.request.headers, flow.client_conn.peername
+        if peer:
+            seen = headers.get("x-forwarded-for")
+            headers["x-forwarded-for"] = f"{seen}, {peer[0]}" if seen else peer[0]
+        headers.setdefault("x-forwarded-proto", "https" if flow.client_conn.tls else "http")
+        host = exchange_of(flow).get("original_host")
+        if host:
+            headers.setdefault("x-forwarded-host", host)
+
+    async def _answer_health(self, flow: HTTPFlow) -> None:
+        path = self._gateway.profile.admin.health_path
+        if path and flow.request.path.partition("?")[0] == path and flow.request.method in ("GET", "HEAD"):
+            status, document = await health_document(self._gateway, with_addresses=False)
+            body = b"" if flow.request.method == "HEAD" else json.dumps(document).encode() + b"\n"
+            headers = {"content-type": "application/json", "cache-control": "no-store"}
+            flow.response = Response.make(status, body, headers)
+            exchange_of(flow)["route"] = "health"

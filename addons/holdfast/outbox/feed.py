@@ -1,0 +1,168 @@
+"""One outbox as the relay sees it: which record comes next, which are on their way, which are to be marked as sent."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from concurrent.futures import Future
+
+from holdfast.errors import CaptureRefused, StoreUnavailable
+from holdfast.outbox.queries import DamagedOutbox
+from holdfast.outbox.record import LedgerRow, OutboxRecord, ledger_intact
+from holdfast.outbox.store import Outbox
+
+log = logging.getLogger(__name__)
+_ROWS_AT_ONCE = 256  # of the ledger: values are read one by one
+_MARKS_AT_ONCE = 1000
+
+
+class Feed:
+    """Hands records out in the order of storing, each once, until `rewind` begins again with the oldest unsent."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.in_flight: dict[int, int] = {}  # seq -> bytes
+        self.in_flight_bytes = 0
+        self._rows: deque[LedgerRow] = deque()
+        self._next: OutboxRecord | None = None
+        self._cursor = 0
+        self._suspects: set[int] = set()
+        self._delivered: set[int] = set()
+        self._marking: set[int] = set()
+        self._marks: Future[int] | None = None
+        self._given_up: set[int] = set()
+
+    # --- handing out ---
+
+    def peek(self) -> OutboxRecord | None:
+        """The next record. StoreUnavailable if the outbox cannot be read."""
+        while self._next is None:
+            if not self._rows and not self._read_rows():
+                return None
+            row = self._rows[0]
+            if not self._is_settled(row[0]):
+                self._next = self._read(row)
+            if self._next is None:
+                self._pass(row[0])
+        return self._next
+
+    def take(self, record: OutboxRecord) -> None:
+        """The record that `peek` gave is on its way."""
+        self.in_flight[record.seq] = record.size
+        self.in_flight_bytes += record.size
+        self._pass(record.seq)
+
+    def _pass(self, seq: int) -> None:
+        self._rows.popleft()
+        self._cursor = seq
+        self._next = None
+
+    def _is_settled(self, seq: int) -> bool:
+        return seq in self.in_flight or seq in self._marking or seq in self._given_up or seq in self._delivered
+
+    def _read_rows(self) -> bool:
+        try:
+            rows = self.outbox.queries.pending(self._cursor, _ROWS_AT_ONCE)
+            if not rows and self._cursor and not self.in_flight and not self._unmarked():
+                self._cursor = 0  # somebody may have had an older record sent again
+                rows = self.outbox.queries.pending(0, _ROWS_AT_ONCE)
+        except DamagedOutbox:
+            self.outbox.salvage()
+            raise
+        self._rows.extend(rows)
+        return bool(rows)
+
+    def _read(self, row: LedgerRow) -> OutboxRecord | None:
+        record = self.outbox.queries.capture(row[0])
+        if record is None:
+            self.give_up(row[0], "the record is damaged on disk", damaged=True)
+        elif not ledger_intact(row):
+            log.warning("outbox row was damaged, repaired from its capture", extra={"id": record.id})
+            self.outbox.repair(record)
+        return record
+
+    # --- outcomes ---
+
+    def delivered(self, seq: int) -> None:
+        """The broker has it for good."""
+        self._resolve(seq)
+        self._delivered.add(seq)
+
+    def suspect(self, seq: int) -> None:
+        """It was refused, but maybe only for what it travelled with."""
+        self._suspects.add(seq)
+
+    def give_up(self, seq: int, reason: str, *, damaged: bool = False) -> None:
+        """It can never be sent: put it into quarantine, or at least aside for as long as this process runs."""
+        self._resolve(seq)
+        self._given_up.add(seq)
+        log.warning("capture quarantined", extra={"seq": seq, "reason": reason})
+        try:
+            moved = self.outbox.quarantine([seq], damaged=damaged)
+        except CaptureRefused:  # the outbox is closed, and the next start finds it out again
+            return
+        moved.add_done_callback(lambda done: self._given_up.discard(seq) if not done.exception() else None)
+
+    def _resolve(self, seq: int) -> None:
+        self.in_flight_bytes -= self.in_flight.pop(seq, 0)
+        self._suspects.discard(seq)
+
+    def needs_solitude(self) -> bool:
+        """Whether records are to be published one at a time, to tell the refused one from its companions."""
+        if self._suspects and (record := self.peek()) and record.seq > max(self._suspects) and not self.in_flight:
+            self._suspects.clear()  # somebody discarded the last of them
+        return bool(self._suspects)
+
+    def rewind(self) -> None:
+        """Forget what is on its way and begin again with the oldest record that is not sent."""
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+        self._rows.clear()
+        self._next = None
+        self._cursor = 0
+
+    # --- marking ---
+
+    def _unmarked(self) -> int:
+        return len(self._delivered) + len(self._marking)
+
+    def is_done(self) -> bool:
+        """Whether nothing is left to send and everything sent is marked."""
+        return not self.in_flight and not self._unmarked() and self.peek() is None
+
+    def write_marks(self) -> None:
+        """Have what was delivered marked as sent. StoreUnavailable if the last time failed; it is then tried again."""
+        if self._marks and self._marks.done():
+            self._finish_marks(self._marks)
+        if self._delivered and not self._marks:
+            self._marking = set(sorted(self._delivered)[:_MARKS_AT_ONCE])
+            self._delivered -= self._marking
+            try:
+                self._marks = self.outbox.mark_sent(sorted(self._marking))
+            except CaptureRefused as error:
+                self._unmark()
+                raise StoreUnavailable("sent records cannot be marked: the outbox is closed") from error
+
+    def _finish_marks(self, marks: Future[int]) -> None:
+        self._marks = None
+        error = marks.exception()
+        if error is None:
+            self._marking.clear()
+        else:
+            self._unmark()
+            raise StoreUnavailable(f"sent records cannot be marked: {error}") from error
+
+    def _unmark(self) -> None:
+        self._delivered |= self._marking
+        self._marking = set()
+
+    def wait_for_marks(self, timeout: float) -> None:
+        """Write all marks before the end; those that fail are sent once more by the next start."""
+        try:
+            while self._unmarked():
+                self.write_marks()
+                if self._marks:
+                    self._marks.exception(timeout)
+                    self.write_marks()
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("sent captures are not marked and will be sent again", extra={"reason": str(error)})

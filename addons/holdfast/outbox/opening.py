@@ -1,0 +1,113 @@
+"""Opens an outbox file for writing: makes it, completes or begins a rescue, refuses what belongs to somebody else."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import apsw
+
+from holdfast.errors import StoreUnavailable
+from holdfast.outbox import wal
+from holdfast.outbox.database import (
+    APPLICATION_ID,
+    DAMAGE,
+    PAGE_SIZE,
+    SCHEMA_VERSION,
+    check_place,
+    connect,
+    create_schema,
+    make_private_file,
+    sync_folder,
+)
+from holdfast.outbox.rescue import Rescue, finish, is_ours, rescue
+from holdfast.outbox.slots import was_outbox
+
+log = logging.getLogger(__name__)
+_PROBES = ("SELECT max(seq) FROM captures", "SELECT min(seq) FROM captures")
+# Reads the whole ledger: a row that is no longer what was written could otherwise drop out of the pending ones.
+_WRONG_ROW = """
+SELECT EXISTS (SELECT 1 FROM ledger NOT INDEXED WHERE checksum IS NOT ledger_checksum(
+    seq, id, created, route, method, path, error, status, state, settled, size, revision))
+"""
+_WRONG_INDEX = """
+SELECT (SELECT count(*) FROM ledger NOT INDEXED WHERE state = 'pending')
+    <> (SELECT count(*) FROM ledger INDEXED BY ledger_pending WHERE state = 'pending')
+    OR (SELECT count(*) FROM ledger NOT INDEXED) <> (SELECT count(*) FROM ledger INDEXED BY sqlite_autoindex_ledger_1)
+"""
+
+
+def open_database(path: Path, now: float, *, damaged: bool = False) -> tuple[apsw.Connection, Rescue | None]:
+    """A sound outbox, and what was salvaged if it was not, or is known to be `damaged`. The slot's lock must be held.
+
+    StoreUnavailable, with what to do about it, if there can be none at this place.
+    """
+    check_place(path)
+    try:
+        finish(path, now)
+        if not path.exists():
+            make_private_file(path)
+            sync_folder(path.parent)
+        elif damaged or _is_cut_to_nothing(path) or _log_is_damaged(path):
+            return _rescued(path, now)
+        try:
+            return _checked(path), None
+        except DAMAGE:
+            return _rescued(path, now)
+    except (apsw.Error, OSError) as error:
+        raise StoreUnavailable(f"the outbox {path} cannot be opened: {error}") from error
+
+
+def _rescued(path: Path, now: float) -> tuple[apsw.Connection, Rescue]:
+    if not was_outbox(path) and not is_ours(path):
+        raise StoreUnavailable(f"{path} is not an outbox: let `outbox` name another file")
+    done = rescue(path, now)
+    return _checked(path), done
+
+
+def _is_cut_to_nothing(path: Path) -> bool:
+    return path.stat().st_size == 0 and was_outbox(path)
+
+
+def _log_is_damaged(path: Path) -> bool:
+    return wal.is_damaged(wal.read_frames(path.with_name(path.name + "-wal"), PAGE_SIZE))
+
+
+def _checked(path: Path) -> apsw.Connection:
+    _check_owner(path)
+    db = connect(path)
+    try:
+        if db.pragma("application_id") == 0:
+            create_schema(db)
+        for probe in _PROBES:
+            db.execute(probe).fetchall()
+        if db.execute(_WRONG_ROW).get:
+            raise apsw.CorruptError("a row has the wrong checksum")
+        if db.execute(_WRONG_INDEX).get:
+            log.warning("outbox index is damaged, rebuilding", extra={"file": str(path)})
+            db.execute("REINDEX")
+    except apsw.SQLError as error:
+        db.close()
+        raise apsw.CorruptError("a table is missing") from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check_owner(path: Path) -> None:
+    """StoreUnavailable if the file is somebody else's: before anything is written to it."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        owner, version = db.pragma("application_id"), db.pragma("user_version")
+        is_empty = not db.execute("SELECT count(*) FROM sqlite_schema").get
+        if owner != APPLICATION_ID and was_outbox(path) and not is_empty:
+            raise apsw.CorruptError("the header is overwritten")
+        if owner != APPLICATION_ID and not (owner == 0 and is_empty):
+            raise StoreUnavailable(f"{path} is another program's database: let `outbox` name another file")
+        if version > SCHEMA_VERSION:
+            raise StoreUnavailable(f"{path} was written by a newer Holdfast (format {version}): upgrade this one")
+        if not is_empty and db.pragma("page_size") != PAGE_SIZE:
+            raise StoreUnavailable(f"{path} has pages of another size than an outbox: let `outbox` name another file")
+    finally:
+        db.close()

@@ -1,0 +1,119 @@
+"""All slots of an outbox together, for a process that owns none of them: the command line, the replayer."""
+
+from __future__ import annotations
+
+import builtins
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Self, Unpack
+
+import apsw
+
+from holdfast.errors import StoreUnavailable
+from holdfast.outbox import slots
+from holdfast.outbox.database import connect
+from holdfast.outbox.ledger import move
+from holdfast.outbox.queries import Queries
+from holdfast.outbox.record import STATES, OutboxRecord, OutboxStats, State, Where
+from holdfast.outbox.store import DISCARDABLE, REQUEUABLE, SENDABLE, file_bytes
+
+
+class OutboxReader:
+    """What `Outbox` offers besides storing, over every slot there is, while their owners are at work.
+
+    StoreUnavailable if a file that is there cannot be read. Where there is no outbox yet, nothing is found.
+    """
+
+    def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = Path(path).absolute()
+        self._clock = clock
+        self._open: dict[Path, Queries] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for queries in self._open.values():
+            queries.close()
+        self._open.clear()
+
+    def _slots(self) -> builtins.list[Queries]:
+        return [self._open.setdefault(each, Queries(each)) for each in slots.existing(self.path)]
+
+    # --- queries ---
+
+    def get(self, record_id: str) -> OutboxRecord | None:
+        """The whole record with this id. Anything that is not a UUID is simply not found."""
+        return next((record for queries in self._slots() if (record := queries.get(record_id))), None)
+
+    def list(
+        self, *, limit: int = 100, newest_first: bool = True, **where: Unpack[Where]
+    ) -> builtins.list[OutboxRecord]:
+        """Records without their large parts (key, headers, value)."""
+        found = [queries.list(limit=limit, newest_first=newest_first, **where) for queries in self._slots()]
+        merged = heapq.merge(*found, key=lambda record: record.seq, reverse=newest_first)
+        return [record for record, _ in zip(merged, range(limit), strict=False)]
+
+    def export(self, **where: Unpack[Where]) -> Iterator[OutboxRecord]:
+        """Whole records, oldest first, over all slots."""
+        return heapq.merge(*(queries.export(**where) for queries in self._slots()), key=lambda record: record.seq)
+
+    def stats(self) -> OutboxStats:
+        """Figures, by counting the rows."""
+        counts, size = dict.fromkeys(STATES, 0), 0
+        oldest = []
+        for queries in self._slots():
+            for state, records, held in queries.counts():
+                counts[state] += records
+                size += held
+            oldest.append(queries.oldest_pending())
+        ages = [max(0.0, self._clock() - created) for created in oldest if created is not None]
+        on_disk = sum(file_bytes(queries.path) for queries in self._slots())
+        return OutboxStats(**counts, bytes=size, file_bytes=on_disk, oldest_pending_seconds=max(ages, default=0.0))
+
+    # --- changing states ---
+
+    def discard(self, ids: Iterable[str] | None = None, **where: Unpack[Where]) -> int:
+        """Give records up that are not sent yet; how many. Those with the ids, or all that the filter finds."""
+        return self._move(ids, where, "discarded", DISCARDABLE)
+
+    def requeue(self, ids: Iterable[str] | None = None, **where: Unpack[Where]) -> int:
+        """Have records sent (again) that were sent, discarded or quarantined; how many."""
+        return self._move(ids, where, "pending", REQUEUABLE)
+
+    def mark_sent(self, ids: Iterable[str]) -> int:
+        """Note that records were delivered, by whoever takes them out of an outbox that publishes nothing."""
+        return self._move(ids, {}, "sent", SENDABLE)
+
+    def _move(self, ids: Iterable[str] | None, where: Where, to: State, allowed: tuple[State, ...]) -> int:
+        wanted = None if ids is None else builtins.list(ids)
+        return sum(
+            self._move_in(queries.path, seqs, to, allowed)
+            for queries in self._slots()
+            for seqs in queries.seqs(wanted, **where)
+            if seqs
+        )
+
+    def _move_in(self, path: Path, seqs: builtins.list[int], to: State, allowed: tuple[State, ...]) -> int:
+        now = self._clock()
+        try:
+            db = connect(path)
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                moved = sum(move(db, seq, to, now, allowed) is not None for seq in seqs)
+                db.execute("COMMIT")
+            finally:
+                db.close()  # rolls back what was not committed
+        except (apsw.Error, OSError) as error:
+            raise StoreUnavailable(f"the outbox {path} cannot be changed: {error}") from error
+        return moved
+
+
+def read_all(path: str | Path, clock: Callable[[], float] = time.time) -> OutboxReader:
+    """A reader over all slots of the outbox at `path`; close it, or use it in a `with`."""
+    return OutboxReader(path, clock)

@@ -1,0 +1,281 @@
+"""The thread that publishes what the outbox holds, in order, and marks a record as sent once the broker has it.
+
+Whatever fails, the way back is the same: drop the connection, wait a little longer each time, and begin again with the
+oldest record that is not sent. So records with the same key keep their order, and some may be published twice.
+A refused record is published once more by itself, as a broker refuses a whole batch for one; if it is refused alone,
+it goes into quarantine.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.brokers.base import Broker, ConnectionLost, Message
+from holdfast.errors import BrokerUnavailable, CaptureRefused, PoisonRecord, StoreUnavailable
+from holdfast.outbox.feed import Feed
+from holdfast.outbox.record import OutboxRecord
+from holdfast.outbox.store import Outbox, file_bytes
+
+log = logging.getLogger(__name__)
+_IDLE = 1.0  # an append wakes the relay at once; this is for what other processes do to the file
+_POLL = 0.05
+_LOOK_AGAIN = 3600.0  # at an outbox that was left behind and had nothing to send
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """How much is on its way at once, and how patient the relay is. Sizes in bytes, times in seconds."""
+
+    records: int = 2000
+    bytes: int = 32 << 20
+    first_pause: float = 0.1
+    longest_pause: float = 30.0
+    adopt_every: float = 30.0  # how often to look for outboxes whose process is gone
+
+
+@dataclass(slots=True)
+class RelayStats:
+    """What the relay has done since its start. `last_success` in epoch seconds."""
+
+    published: int = 0
+    errors: int = 0
+    quarantined: int = 0
+    in_flight: int = 0
+    adopted: int = 0
+    last_error: str = ""
+    last_success: float | None = None
+
+
+class Relay:
+    """Publishes an outbox, and those that processes which are gone have left beside it. Does nothing for a broker that
+    publishes nothing. `jitter` returns a random number between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        broker: Broker,
+        limits: RelayLimits | None = None,
+        *,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.stats = RelayStats()
+        self._broker = broker
+        self._limits = limits or RelayLimits()
+        self._jitter = jitter
+        self._clock = clock
+        self._feeds = [Feed(outbox)]
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._flush_timeout = 0.0
+        self._connected = False
+        self._generation = 0
+        self._failed: Exception | None = None  # a delivery of this generation
+        self._failures = 0  # since the last success
+        self._next_adoption = 0.0
+        self._seen: dict[Path, tuple[float, int]] = {}
+        self._thread: threading.Thread | None = None
+        outbox.on_commit(self._wake.set)
+
+    # --- any thread ---
+
+    def start(self) -> None:
+        if self._broker.publishes and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+            self._thread.start()
+
+    def stop(self, flush_timeout: float = 5.0) -> int:
+        """Let what is on its way arrive, for so long; how many records are still to be sent. Blocks."""
+        self._flush_timeout = flush_timeout
+        self._stopping.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        return self.stats.in_flight
+
+    # --- the relay's thread ---
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except (BrokerUnavailable, StoreUnavailable, CaptureRefused) as error:
+                self._recover(error)
+            except Exception as error:  # the thread must live: without it nothing is ever sent
+                log.warning("relay failed", exc_info=error)
+                self._recover(error)
+        self._end()
+
+    def _turn(self) -> None:
+        """Publish what there is room for, then wait for deliveries or, if nothing is on its way, for an append."""
+        self._connect()
+        self._adopt_if_due()
+        self._wake.clear()
+        filled = self._fill()
+        self.stats.in_flight = self._load()[0]
+        if self.stats.in_flight:
+            self._broker.poll(0.0 if filled else _POLL)
+        else:
+            self._broker.poll(0.0)
+            self._wake.wait(_IDLE)
+        for feed in self._feeds:
+            feed.write_marks()
+        if self._failed:
+            raise self._failed
+        self._let_go()
+
+    def _connect(self) -> None:
+        if not self._connected:
+            self._broker.start()
+            self._connected = True
+
+    def _fill(self) -> bool:
+        """Publish until the bounds are reached; whether anything was published."""
+        alone = next((feed for feed in self._feeds if feed.needs_solitude()), None)
+        if alone:
+            record = None if self._load()[0] else alone.peek()
+            return record is not None and self._publish(alone, record, alone=True)
+        filled = False
+        for feed in self._feeds:
+            while (record := feed.peek()) and self._has_room(record):
+                if not self._publish(feed, record):
+                    return filled
+                filled = True
+        return filled
+
+    def _load(self) -> tuple[int, int]:
+        return (
+            sum(len(feed.in_flight) for feed in self._feeds),
+            sum(feed.in_flight_bytes for feed in self._feeds),
+        )
+
+    def _has_room(self, record: OutboxRecord) -> bool:
+        records, size = self._load()
+        return records == 0 or (records < self._limits.records and size + record.size <= self._limits.bytes)
+
+    def _publish(self, feed: Feed, record: OutboxRecord, *, alone: bool = False) -> bool:
+        """Whether the broker took it; if not, that is no failure while it has other records to work on."""
+        generation = self._generation
+
+        def on_delivery(error: Exception | None) -> None:
+            self._on_delivery(feed, record.seq, error, generation=generation, alone=alone)
+
+        try:
+            self._broker.publish(Message(record.key, record.value, record.headers), on_delivery)
+        except PoisonRecord as error:
+            feed.take(record)
+            self._quarantine(feed, record.seq, error)
+        except ConnectionLost:
+            raise
+        except BrokerUnavailable:
+            if not self._load()[0]:
+                raise
+            return False
+        else:
+            feed.take(record)
+        return True
+
+    def _on_delivery(self, feed: Feed, seq: int, error: Exception | None, *, generation: int, alone: bool) -> None:
+        if error is None:  # true whatever has happened to the connection since
+            feed.delivered(seq)
+            self.stats.published += 1
+            self.stats.last_success = self._clock()
+            self._failures = 0
+        elif generation != self._generation:
+            return
+        elif isinstance(error, PoisonRecord) and alone:
+            self._quarantine(feed, seq, error)
+        else:
+            if isinstance(error, PoisonRecord):
+                feed.suspect(seq)
+            # The first error is the cause; the rest of what was on its way fails because of it.
+            self._failed = self._failed or error
+
+    def _quarantine(self, feed: Feed, seq: int, error: Exception) -> None:
+        self.stats.quarantined += 1
+        self._note(error)
+        feed.give_up(seq, str(error))
+
+    # --- after a failure ---
+
+    def _recover(self, error: Exception) -> None:
+        self._note(error)
+        poisoned = isinstance(self._failed or error, PoisonRecord)
+        if not isinstance(error, StoreUnavailable | CaptureRefused):
+            self._disconnect()
+        if not poisoned:
+            self._pause()
+
+    def _note(self, error: Exception) -> None:
+        self.stats.errors += 1
+        if not self._failures:
+            log.warning("relay cannot publish", extra={"reason": str(error)})
+        self.stats.last_error = str(error)
+
+    def _disconnect(self) -> None:
+        self._generation += 1  # what is reported from here on is only believed if it is a delivery
+        self._connected = False
+        self._failed = None
+        self._broker.close()
+        for feed in self._feeds:
+            feed.rewind()
+
+    def _pause(self) -> None:
+        longest = min(self._limits.longest_pause, self._limits.first_pause * 2 ** min(self._failures, 20))
+        self._failures += 1
+        self._stopping.wait(longest * (1 + self._jitter()) / 2)
+
+    # --- outboxes of processes that are gone ---
+
+    def _adopt_if_due(self) -> None:
+        if time.monotonic() < self._next_adoption:
+            return
+        self._next_adoption = time.monotonic() + self._limits.adopt_every
+        for outbox in self._feeds[0].outbox.leftovers(self._is_news):
+            if outbox.stats().pending:
+                log.info("relaying the outbox of a process that is gone", extra={"file": str(outbox.path)})
+                outbox.on_commit(self._wake.set)
+                self._feeds.append(Feed(outbox))
+                self.stats.adopted += 1
+            else:
+                self._put_back(outbox)
+
+    def _let_go(self) -> None:
+        """Of adopted outboxes that have nothing more to send."""
+        for feed in self._feeds[1:]:
+            if feed.is_done():
+                self._feeds.remove(feed)
+                self._put_back(feed.outbox)
+
+    def _put_back(self, outbox: Outbox) -> None:
+        outbox.tidy()
+        outbox.close()
+        self._seen[outbox.path] = time.monotonic() + _LOOK_AGAIN, file_bytes(outbox.path)
+
+    def _is_news(self, path: Path) -> bool:
+        until, size = self._seen.get(path, (0.0, 0))
+        return time.monotonic() > until or file_bytes(path) != size
+
+    # --- the end ---
+
+    def _end(self) -> None:
+        try:
+            if self._connected:
+                self._broker.flush(self._flush_timeout)
+        except (BrokerUnavailable, OSError) as error:
+            self._note(error)
+        self.stats.in_flight = self._load()[0]
+        self._generation += 1
+        self._broker.close()
+        for feed in self._feeds:
+            feed.wait_for_marks(self._flush_timeout + 1.0)
+        for feed in self._feeds[1:]:
+            feed.outbox.close()

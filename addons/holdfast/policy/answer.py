@@ -1,0 +1,103 @@
+"""The gateway's own answers: problem documents (RFC 9457) and the header fields that go with them.
+
+`Proxy-Status` (RFC 9209) is what tells the gateway's own 503 from the origin's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from holdfast.policy.failure import Failure
+
+PROBLEM = "application/problem+json"
+STATUS_PATH = "/.holdfast/captures/"  # on the proxied port: what became of an accepted request
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response as plain values: status, header fields in order, body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = field(repr=False)
+
+
+def problem(
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Answer:
+    """A problem document; `kind` becomes the last part of its `type`, `extra` its extension members."""
+    document = {"type": f"urn:holdfast:problem:{kind}", "title": title, "status": status, "detail": detail}
+    body = json.dumps(document | dict(extra or {}), ensure_ascii=False).encode() + b"\n"
+    fields = {"Content-Type": PROBLEM, "Cache-Control": "no-store", **(headers or {})}
+    return Answer(status, tuple(fields.items()), body)
+
+
+def proxy_status(error: str, status: int | None, detail: str = "", not_retried: str = "") -> str:
+    """The value of `Proxy-Status`. A status that the upstream sent is `received-status`, not an error of ours."""
+    parts = ["holdfast"]
+    if status is not None:
+        parts.append(f"received-status={status}")
+    else:
+        parts.append(f"error={error}")
+    if detail:
+        parts.append(f"details={_string(detail)}")
+    if not_retried:
+        parts.append(f"holdfast-not-retried={not_retried}")
+    return "; ".join(parts)
+
+
+def _string(text: str) -> str:
+    """An RFC 9651 string: printable ASCII, quotes and backslashes escaped, of bounded length."""
+    clean = _UNSAFE.sub("?", text)[:200]
+    return '"' + clean.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def upstream_failed_answer(failure: Failure, not_retried: str) -> Answer:
+    """For a failed upstream where no addon answers: 504 after a timeout, else 502 (RFC 9110, 15.6.3 and 15.6.5)."""
+    status = 504 if failure.timed_out else 502
+    fields = {"Proxy-Status": proxy_status(failure.error, failure.status, failure.detail, not_retried)}
+    title = "Upstream timed out" if failure.timed_out else "Upstream failed"
+    return problem(status, "upstream-failed", title, failure.detail, headers=fields, extra={"error": failure.error})
+
+
+def addon_failed_answer(addon: str) -> Answer:
+    """For an addon that failed while the profile says `on_error: closed`."""
+    fields = {"Proxy-Status": "holdfast; error=proxy_internal_error"}
+    detail = f"the addon {addon!r} failed and the profile says on_error: closed"
+    return problem(500, "addon-failed", "The gateway failed", detail, headers=fields)
+
+
+def captured_answer(failure: Failure, status: int, capture_id: str, retry_after: int, not_retried: str) -> Answer:
+    """For a failed request that is durably stored; `status` 202 adds where to ask what became of it."""
+    fields = _failure_fields(failure, retry_after, not_retried) | {"Holdfast-Capture-Id": capture_id}
+    if status == 202:
+        fields["Location"] = STATUS_PATH + capture_id
+    detail = f"The upstream failed ({failure.detail}). The request is stored under this id."
+    return problem(status, "captured", "Request captured", detail, headers=fields, extra={"capture_id": capture_id})
+
+
+def not_captured_answer(failure: Failure, status: int, reason: str, retry_after: int, not_retried: str) -> Answer:
+    """For a failed request that could not be stored: it says so, and names no id. Never 202."""
+    fields = _failure_fields(failure, retry_after, not_retried)
+    if reason:
+        fields["Holdfast-Capture"] = f"failed; reason={reason}"
+    lost = f" The request could not be stored ({reason}): send it again." if reason else ""
+    detail = f"The upstream failed ({failure.detail}).{lost}"
+    return problem(status, "upstream-failed", "Upstream failed", detail, headers=fields, extra={"error": failure.error})
+
+
+def _failure_fields(failure: Failure, retry_after: int, not_retried: str) -> dict[str, str]:
+    return {
+        "Retry-After": str(retry_after),
+        "Proxy-Status": proxy_status(failure.error, failure.status, failure.detail, not_retried),
+    }

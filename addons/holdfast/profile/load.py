@@ -1,0 +1,42 @@
+"""A profile from its name or file to frozen settings, or to one ProfileError that names every fault.
+
+Read, compose, follow `extends`, merge, lay the command line over it, check. References to the environment are filled
+in while a file is read, but a missing variable is a fault only where its value is still used at the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from holdfast.errors import ProfileError
+from holdfast.profile.addons import check_entries
+from holdfast.profile.check import BAD, Check
+from holdfast.profile.reading import Reading
+from holdfast.profile.settings import Profile
+from holdfast.profile.shipped import shipped_profiles
+
+__all__ = ["load_profile", "shipped_profiles"]
+
+
+def load_profile(
+    name_or_path: str, *, env: Mapping[str, str] = os.environ, overrides: Mapping[str, object] | None = None
+) -> Profile:
+    """The profile of this shipped name or file. ProfileError with all faults, in the order of the file.
+
+    `overrides` maps dotted paths, such as `admin.listen` or `addons.failure_sink.outbox`, to values that win over
+    those of the files.
+    """
+    reading = Reading(env)
+    document = reading.named(name_or_path)
+    if document is None:
+        raise ProfileError(reading.ordered(reading.faults))
+    document = reading.overridden(document, overrides or {})
+    check = Check()
+    addons = check_entries(document.entries, check)
+    profile = check.struct(document.table, Profile, "", {"addons": addons, "source": name_or_path})
+    faults = reading.faults + check.faults
+    if faults or profile is BAD:
+        raise ProfileError(reading.ordered(faults))
+    assert isinstance(profile, Profile)
+    return profile

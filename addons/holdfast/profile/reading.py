@@ -1,0 +1,135 @@
+"""A profile with everything it extends, and the command line, laid over each other into one document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import Fault, ProfileError
+from holdfast.profile.compose import ROOT
+from holdfast.profile.entries import Entry, entries_of
+from holdfast.profile.files import read_table
+from holdfast.profile.merge import merge, merge_addons
+from holdfast.profile.nodes import Scalar, Table, Where, from_plain
+from holdfast.profile.shipped import is_shipped_name, shipped_file
+
+COMMAND_LINE = Where("command line", 0)
+_LONGEST_CHAIN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file, or several laid over each other: all keys but `addons`, and the addon entries."""
+
+    table: Table
+    entries: list[Entry]
+
+
+class Reading:
+    """The reading of one profile; `faults` is what has been found so far."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.faults: list[Fault] = []
+        self._env = env
+        self._files: list[str] = []  # in the order in which they were opened
+
+    def named(self, name: str) -> Document | None:
+        """The merged document of this profile, None if its first file gives nothing to go on with."""
+        where = Where(name, 0)
+        file = self._located(name, None, where, ROOT)
+        return self._document(file, [], where, ROOT) if file else None
+
+    def overridden(self, document: Document, overrides: Mapping[str, object]) -> Document:
+        """The command line, dotted paths and their values, laid over the document."""
+        table: dict[str, Any] = {}
+        for path, value in overrides.items():
+            _set(table, path.split("."), value)
+        addons = table.pop("addons", {})
+        if not isinstance(addons, dict):
+            self.faults.append(COMMAND_LINE.fault("addons", "name the addon and its setting: addons.NAME.KEY"))
+            return document
+        entries = [Entry(COMMAND_LINE, name, None, from_plain(value, COMMAND_LINE)) for name, value in addons.items()]
+        merged = merge(document.table, from_plain(table, COMMAND_LINE)) if table else document.table
+        assert isinstance(merged, Table)
+        return Document(merged, merge_addons(document.entries, entries, self.faults))
+
+    def ordered(self, faults: list[Fault]) -> list[Fault]:
+        """The faults as a reader goes through the files; what an alias or a merge shows twice is told once."""
+        rank = {file: index for index, file in enumerate(self._files)}
+        return sorted(dict.fromkeys(faults), key=lambda fault: (rank.get(fault.file, len(rank)), fault.line))
+
+    def _located(self, name: str, beside: Path | None, where: Where, path: str) -> Path | None:
+        if not is_shipped_name(name):
+            return beside / name if beside else Path(name)
+        try:
+            return shipped_file(name)
+        except LookupError as error:
+            self.faults.append(where.fault(path, str(error.args[0])))
+            return None
+
+    def _document(self, file: Path, chain: list[Path], where: Where, path: str) -> Document | None:
+        """The file and all it extends; `where` and `path` are those of the name that led here."""
+        self._files.append(str(file))
+        try:
+            table, faults = read_table(file, self._env, where, path)
+        except ProfileError as error:
+            self.faults.extend(error.faults)
+            return None
+        self.faults.extend(faults)
+        table = self._versioned(table)
+        own = Document(_without(table, "addons"), entries_of(table.entries.get("addons"), self.faults))
+        base = self._base(table, file, [*chain, file.resolve()])
+        if base is None:
+            # Without what it builds on, an entry that refers to an inherited one cannot be told from a mistake.
+            kept = own.entries if "extends" in table.entries else merge_addons([], own.entries, self.faults)
+            return Document(own.table, [entry for entry in kept if not entry.removed])
+        merged = merge(_without(base.table, "extends"), own.table)
+        assert isinstance(merged, Table)
+        return Document(merged, merge_addons(base.entries, own.entries, self.faults))
+
+    def _versioned(self, table: Table) -> Table:
+        """Every file says its version itself: what it extends may move on to another."""
+        if "version" in table.entries:
+            return table
+        self.faults.append(table.where.fault("version", "is missing: begin every profile with 'version: 1'"))
+        return Table(table.where, {"version": Scalar(table.where, "1", plain=True), **table.entries})
+
+    def _base(self, table: Table, file: Path, chain: list[Path]) -> Document | None:
+        node = table.entries.get("extends")
+        if not isinstance(node, Scalar) or node.problem or node.is_null():
+            return None  # a wrong type is the check's business
+        base = self._located(node.text, file.parent, node.where, "extends")
+        if base is None:
+            return None
+        refusal = _refusal(base, chain)
+        if refusal:
+            self.faults.append(node.where.fault("extends", refusal))
+            return None
+        return self._document(base, chain, node.where, "extends")
+
+
+def _refusal(base: Path, chain: list[Path]) -> str:
+    """Why the chain of files must not go on to this one."""
+    try:
+        resolved = base.resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"cannot be found: {error}"
+    if resolved in chain:
+        circle = [*chain[chain.index(resolved) :], resolved]
+        return f"goes round in a circle: {' -> '.join(path.name for path in circle)}"
+    return f"goes over more than {_LONGEST_CHAIN} files" if len(chain) >= _LONGEST_CHAIN else ""
+
+
+def _without(table: Table, key: str) -> Table:
+    return Table(table.where, {name: node for name, node in table.entries.items() if name != key})
+
+
+def _set(table: dict[str, Any], path: list[str], value: object) -> None:
+    for part in path[:-1]:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            table[part] = inner = {}
+        table = inner
+    table[path[-1]] = value

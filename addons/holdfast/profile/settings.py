@@ -1,0 +1,177 @@
+"""What a profile may say. Each key is written down here once, with its default and its meaning.
+
+`Meta(extra=...)` carries what msgspec cannot express and `profile.check` enforces: `gt` and the other bounds for
+durations, sizes and shares; `rule`, a function that raises ValueError for a value that will not do; `secret`, a value
+that is never shown; `internal`, a field that is no key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from holdfast.profile.addresses import check_listen, check_method, check_path, check_server, is_loopback
+from holdfast.profile.values import Duration, Size
+
+OnError = Literal["open", "closed"]
+FailureKind = Literal["connect", "reset", "timeout", "502", "503", "504"]
+ListenAddress = Annotated[str, Meta(extra={"rule": check_listen})]
+ServerUrl = Annotated[str, Meta(extra={"rule": check_server})]
+Method = Annotated[str, Meta(extra={"rule": check_method})]
+UrlPath = Annotated[str, Meta(extra={"rule": check_path})]
+_ABOVE_ZERO = {"gt": 0}
+
+
+class AdminSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The control surface: health, metrics, captures, configuration."""
+
+    listen: Annotated[
+        ListenAddress | None, Meta(description="`HOST:PORT` of the control surface; `null`: there is none.")
+    ] = "127.0.0.1:9900"
+    token: Annotated[
+        str,
+        Meta(
+            description="Bearer token that every call needs; without one only loopback addresses are allowed.",
+            extra={"secret": True},
+        ),
+    ] = ""
+    health_path: Annotated[
+        UrlPath | None,
+        Meta(description="Path that the proxied port answers itself, with the gateway's health; `null`: none."),
+    ] = "/health"
+
+    def __post_init__(self) -> None:
+        if self.listen and not self.token and not is_loopback(self.listen):
+            raise ValueError(
+                "`listen` is not a loopback address and there is no token: "
+                "set admin.token, e.g. ${HOLDFAST_ADMIN_TOKEN}, or listen on 127.0.0.1"
+            )
+
+
+class BackoffSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long to wait before the next attempt: doubled each time, then a random part of it."""
+
+    base: Annotated[Duration, Meta(description="Upper bound of the first wait.")] = Duration("50ms")
+    max: Annotated[Duration, Meta(description="Upper bound of every wait.")] = Duration("1s")
+
+    def __post_init__(self) -> None:
+        if self.max < self.base:
+            raise ValueError(f"`max` ({self.max}) is shorter than `base` ({self.base}): raise `max` or lower `base`")
+
+
+class RetrySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How often, and when, a failed attempt is repeated."""
+
+    attempts: Annotated[
+        int, Meta(description="Attempts in all, the first included; 1 switches retries off.", ge=1, le=20)
+    ] = 3
+    on: Annotated[tuple[FailureKind, ...], Meta(description="Kinds of failure that are worth another attempt.")] = (
+        "connect",
+        "reset",
+        "timeout",
+        "502",
+        "503",
+        "504",
+    )
+    methods: Annotated[
+        tuple[Method, ...],
+        Meta(
+            description="Methods repeated even though the server may have seen the request. "
+            "Others are repeated only with an `Idempotency-Key`, or if nothing was sent."
+        ),
+    ] = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE")
+    backoff: Annotated[BackoffSettings, Meta(description="The waiting time between attempts.")] = BackoffSettings()
+
+
+class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The servers behind the gateway, and how much patience it has with them."""
+
+    servers: Annotated[
+        tuple[ServerUrl, ...],
+        Meta(description="Base URLs without a path; a later one is tried when those before it fail.", min_length=1),
+    ] = ("http://127.0.0.1:3000",)
+    connect_timeout: Annotated[
+        Duration, Meta(description="For the connection of one attempt, TLS included.", extra=_ABOVE_ZERO)
+    ] = Duration("5s")
+    response_timeout: Annotated[
+        Duration, Meta(description="From the request's last byte to the response's first.", extra=_ABOVE_ZERO)
+    ] = Duration("5s")
+    read_timeout: Annotated[Duration, Meta(description="Between two reads of a response body.", extra=_ABOVE_ZERO)] = (
+        Duration("60s")
+    )
+    deadline: Annotated[
+        Duration, Meta(description="Over all attempts, until the response begins.", extra=_ABOVE_ZERO)
+    ] = Duration("15s")
+    keep_host_header: Annotated[
+        bool, Meta(description="Pass the client's `Host` on instead of the server's own name.")
+    ] = False
+    forwarded: Annotated[
+        bool, Meta(description="Append to `X-Forwarded-For`, and set `-Proto` and `-Host` where they are missing.")
+    ] = True
+    ca_file: Annotated[
+        str | None, Meta(description="PEM file of the certificate authorities to trust, in place of the usual ones.")
+    ] = None
+    verify_tls: Annotated[bool, Meta(description="Check the certificates of https servers.")] = True
+    retry: Annotated[RetrySettings, Meta(description="Repeating failed attempts.")] = RetrySettings()
+
+
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bounds on what the gateway holds in memory."""
+
+    buffer_body: Annotated[
+        Size,
+        Meta(description="Larger bodies are streamed: not captured, and not retried once bytes were sent."),
+    ] = Size("10MiB")
+    max_body: Annotated[
+        Size | None,
+        Meta(description="Larger requests are refused with 413; `null`: no bound.", extra=_ABOVE_ZERO),
+    ] = None
+
+
+class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is written to the standard error stream."""
+
+    format: Annotated[
+        Literal["human", "json"], Meta(description="For people, or one JSON object a line for collectors.")
+    ] = "human"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="The least severe messages shown.")
+    ] = "info"
+    access: Annotated[bool, Meta(description="A line for each request.")] = True
+
+
+class AddonEntry(Struct, frozen=True, kw_only=True):
+    """One addon of the chain, as the loader hands it over: its settings are checked, its class can be imported."""
+
+    name: str
+    target: str  # a built-in's or an entry point's name, or "package.module:Class"
+    settings: Any = None  # the class's `Settings` struct, or a dict of keyword arguments
+    on_error: OnError = "open"
+    line: int = 0
+    file: str = ""
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole profile."""
+
+    version: Annotated[Literal[1], Meta(description="The profile format; always 1.")]
+    extends: Annotated[
+        str | None,
+        Meta(
+            description="A shipped profile's name, or a file relative to this one, that this profile is laid over: "
+            "mappings merge, lists are replaced, `addons` merge by name."
+        ),
+    ] = None
+    listen: Annotated[ListenAddress, Meta(description="`HOST:PORT` that clients connect to.")] = "127.0.0.1:8080"
+    admin: Annotated[AdminSettings, Meta(description="The control surface.")] = AdminSettings()
+    upstream: Annotated[UpstreamSettings, Meta(description="The servers behind the gateway.")] = UpstreamSettings()
+    limits: Annotated[LimitSettings, Meta(description="Bounds on memory.")] = LimitSettings()
+    log: Annotated[LogSettings, Meta(description="What is logged, and how.")] = LogSettings()
+    shutdown_grace: Annotated[Duration, Meta(description="How long requests in flight may finish after SIGTERM.")] = (
+        Duration("10s")
+    )
+    addons: Annotated[tuple[AddonEntry, ...], Meta(description="The addons, loaded in this order.")] = ()
+    source: Annotated[
+        str, Meta(description="The file or shipped name it was loaded from.", extra={"internal": True})
+    ] = ""

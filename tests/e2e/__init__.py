@@ -1,0 +1,1 @@
+"""The whole gateway from outside: real processes, a real origin, real clients."""

@@ -1,0 +1,257 @@
+"""Every way an upstream can fail, over plaintext and TLS, all on one kept client connection.
+
+A GET is tried again and captured if the failure lasts; a POST that may have arrived is sent once and captured. After
+each failure the upstream is healthy again and the same connection must be served, without a restart of anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from holdfast.testing import Answer, Break, Certificate, Garbage, MisbehavingOrigin, Plan, oversized, self_signed
+from tests.e2e import raw
+from tests.e2e.harness import PROBLEM, Gateway, profile
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ATTEMPTS = 3
+BODY = b"\x00\xff one body, byte for byte \r\n\r\n"
+WELL = Answer(body=b"recovered", announce=True)
+"""Closes its connection, so that the next failure begins on a new one."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A failure: what the origin does, the token it is known by, and whether the request may have arrived."""
+
+    name: str
+    plan: Plan = WELL
+    token: str = ""
+    reached: bool = True
+    door: str = ""
+    status: int | None = None
+    tls_token: str = ""
+    """Where it differs with TLS: then the handshake fails and the request cannot have arrived."""
+    only_tls: bool = False
+    """A silence that plaintext cannot tell from another."""
+
+    def expected(self, tls: bool) -> tuple[str, bool]:
+        """(token, whether the request may have arrived)."""
+        return (self.tls_token, False) if tls and self.tls_token else (self.token, self.reached)
+
+
+CASES = [
+    Case("refused", door="refusing", token="connection_refused", reached=False),
+    Case("full backlog", door="full_backlog", token="connection_timeout", reached=False),
+    Case("TLS hang", Break("accept", "hang"), "connection_timeout", reached=False, only_tls=True),
+    Case("reset before reading", Break("accept", "reset"), "connection_terminated", tls_token="tls_protocol_error"),
+    Case("FIN before reading", Break("accept", "fin"), "connection_terminated", tls_token="tls_protocol_error"),
+    Case("reset after the request", Break("request", "reset"), "connection_terminated"),
+    Case("FIN before the header", Break("request", "fin"), "connection_terminated"),
+    Case("hang before the header", Break("request", "hang"), "http_response_timeout"),
+    Case("FIN within the header", Break("half-header", "fin"), "http_response_incomplete"),
+    Case("reset within the header", Break("half-header", "reset"), "http_response_incomplete"),
+    Case("hang within the header", Break("half-header", "hang"), "http_response_timeout"),
+    Case("hang after the header", Break("header", "hang"), "connection_read_timeout"),
+    Case("reset in mid-body", Break("body", "reset"), "http_response_incomplete"),
+    Case("FIN in mid-body", Break("body", "fin"), "http_response_incomplete"),
+    Case("FIN in a chunk", Break("body", "fin", Answer(body=b"y" * 900, chunked=True)), "http_response_incomplete"),
+    Case("hang in mid-body", Break("body", "hang"), "connection_read_timeout"),
+    Case("garbage", Garbage(), "http_protocol_error"),
+    Case("two status lines' worth of nonsense", Garbage(b"HTTP/9.9 twelve\r\n\r\n"), "http_protocol_error"),
+    Case("502", Answer(502, body=b"bad", announce=True), "http_502", status=502),
+    Case("503", Answer(503, body=b"busy", announce=True), "http_503", status=503),
+    Case("504 chunked", Answer(504, body=b"late", chunked=True, announce=True), "http_504", status=504),
+]
+
+
+class Bench:
+    """A gateway with one client connection, before an origin that breaks."""
+
+    client: raw.RawClient
+
+    def __init__(self, gateway: Gateway, origin: MisbehavingOrigin, tls: bool) -> None:
+        self.gateway = gateway
+        self.origin = origin
+        self.tls = tls
+
+    async def connect(self) -> None:
+        """A new client connection."""
+        self.client = await raw.RawClient(self.gateway.port).__aenter__()
+
+    async def fail(self, case: Case, method: str) -> tuple[raw.Answer, list[Any]]:
+        """One request while the upstream fails this way: the answer, and what the origin saw of it."""
+        self.origin.forget()
+        self.origin.plan = case.plan
+        door: AbstractAsyncContextManager[None] = (
+            getattr(self.origin, case.door)() if case.door else contextlib.nullcontext()
+        )
+        async with door:
+            body = BODY if method == "POST" else b""
+            answer = await self.client.request(method, "/api/users?q=1", [("X-Case", case.name)], body)
+        return answer, list(self.origin.requests)
+
+    async def check(self, case: Case, method: str) -> None:
+        """The failure, what the client and the outbox were told, and the recovery."""
+        answer, seen = await self.fail(case, method)
+        token, reached = case.expected(self.tls)
+        check_answer(answer, token, case.status)
+        retried = method == "GET" or not reached
+        attempts = ATTEMPTS if retried else 1
+        # A POST that may have arrived is never sent twice.
+        assert len(seen) <= attempts
+        envelope = (await self.gateway.admin(f"/captures/{answer.capture_id}")).json()["request"]
+        check_envelope(envelope, answer, method, token, attempts)
+        self.origin.plan = WELL
+        assert await self.client.is_kept()
+        well = await self.client.request("GET", "/api/users")
+        assert (well.status, well.body) == (200, b"recovered")
+
+
+def check_answer(answer: raw.Answer, token: str, status: int | None) -> None:
+    """What a client is told of a captured request."""
+    assert answer.status == 503
+    assert answer.header("content-type") == PROBLEM
+    assert answer.capture_id
+    assert int(answer.header("retry-after") or "") >= 1
+    proxy_status = [part.strip() for part in (answer.header("proxy-status") or "").split(";")]
+    assert proxy_status[0] == "holdfast"
+    assert (f"error={token}" if status is None else f"received-status={status}") in proxy_status
+    document = answer.json()
+    assert document["status"] == 503
+    assert {"type", "title", "detail", "capture_id"} <= document.keys()
+    assert answer.header("x-request-id")
+
+
+def check_envelope(envelope: dict[str, Any], answer: raw.Answer, method: str, token: str, attempts: int) -> None:
+    """What was stored."""
+    assert envelope["id"] == answer.capture_id
+    assert envelope["error"] == token
+    assert envelope["method"] == method
+    assert (envelope["path"], envelope["query_string"]) == ("/api/users", "q=1")
+    assert envelope["route"] == "users"
+    assert envelope["request_id"] == answer.header("x-request-id")
+    assert raw.body_of(envelope) == (BODY if method == "POST" else b"")
+    assert [attempt["error"] for attempt in envelope["attempts"]] == [token] * attempts
+
+
+@pytest.fixture(scope="module")
+def certificate() -> Certificate:
+    """For the TLS upstream."""
+    return self_signed()
+
+
+@pytest_asyncio.fixture(params=["plaintext", "tls"], scope="module", loop_scope="module")
+async def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
+) -> AsyncIterator[Bench]:
+    """One gateway and one client connection for all that follows."""
+    tls = request.param == "tls"
+    folder = tmp_path_factory.mktemp(request.param)
+    async with MisbehavingOrigin(WELL, tls=certificate if tls else None) as origin:
+        made = profile(origin.url, upstream__ca_file=str(certificate.write(folder)) if tls else None)
+        async with Gateway(folder, origin.url, made=made) as gateway:
+            bench = Bench(gateway, origin, tls)
+            await bench.connect()
+            yield bench
+            bench.client.leave()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bench(shared: Bench) -> Bench:
+    """With an upstream that is well and has received nothing yet."""
+    shared.origin.plan = WELL
+    shared.origin.forget()
+    return shared
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_every_failure_is_answered_on_one_kept_connection(bench: Bench, method: str) -> None:
+    """Promises 1 and 3: captured before it is answered, and what may not be repeated is not repeated."""
+    faults = []
+    cases = [case for case in CASES if bench.tls or not case.only_tls]
+    for case in cases:
+        try:
+            await bench.check(case, method)
+        except (AssertionError, EOFError, OSError, TimeoutError) as error:
+            faults.append(f"{method} {case.name}: {type(error).__name__}: {str(error)[:700]}")
+            bench.client.leave()
+            await bench.connect()
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_stale_idle_connection_is_not_the_clients_problem(bench: Bench, method: str) -> None:
+    """The upstream closed the connection it had kept: the next request simply gets a new one."""
+    bench.origin.plan = Answer(body=b"fine", hang_up=True)
+    for _ in range(5):
+        answer = await bench.client.request(method, "/api/users", body=BODY if method == "POST" else b"")
+        assert (answer.status, answer.body) == (200, b"fine")
+    assert len(bench.origin.requests) == 5
+
+
+async def test_a_connection_that_goes_stale_as_the_request_is_sent(bench: Bench) -> None:
+    """A GET goes again on a new connection; a POST may have arrived, so it is captured and sent once."""
+    bench.origin.plan = [Answer(), Break("request", "fin"), Answer(body=b"again")]
+    assert (await bench.client.request("GET", "/1")).status == 200
+    assert (await bench.client.request("GET", "/2")).body == b"again"
+    bench.origin.plan = [Answer(), Break("request", "reset"), Answer(body=b"again")]
+    assert (await bench.client.request("GET", "/3")).status == 200
+    post = await bench.client.request("POST", "/4", body=BODY)
+    assert (post.status, bool(post.capture_id)) == (503, True)
+    assert [r.target for r in bench.origin.requests] == ["/1", "/2", "/2", "/3", "/4"]
+
+
+async def test_an_oversized_header_does_not_end_the_clients_connection(bench: Bench) -> None:
+    """Passed on or refused, but answered."""
+    bench.origin.plan = oversized(300_000)
+    answer = await bench.client.request("GET", "/api/users")
+    assert answer.status in (200, 502, 503)
+    bench.origin.plan = WELL
+    assert (await bench.client.request("GET", "/api/users")).body == b"recovered"
+
+
+async def test_a_slow_body_is_waited_for_as_long_as_it_moves(bench: Bench) -> None:
+    """Longer in all than any single timeout, but never silent for that long."""
+    bench.origin.plan = Answer(body=b"z" * 1000, pieces=5, pace=0.15)
+    answer = await bench.client.request("GET", "/api/users")
+    assert (answer.status, answer.body) == (200, b"z" * 1000)
+    assert len(bench.origin.requests) == 1
+
+
+async def test_a_deadline_bounds_all_attempts_together(tmp_path: Path) -> None:
+    """Three attempts of 300 ms do not fit into 500 ms."""
+    async with MisbehavingOrigin(Break("request", "hang")) as origin:
+        made = profile(origin.url, upstream__deadline="500ms")
+        async with Gateway(tmp_path, origin.url, made=made) as gateway, raw.RawClient(gateway.port) as client:
+            answer = await client.request("GET", "/api/users")
+            check_answer(answer, "http_response_timeout", None)
+            envelope = (await gateway.admin(f"/captures/{answer.capture_id}")).json()["request"]
+            assert 450 <= envelope["duration_ms"] <= 1000
+            assert len(envelope["attempts"]) == 2
+
+
+@pytest.mark.parametrize("names", [("other.example",), ("127.0.0.1",)], ids=["wrong name", "unknown authority"])
+async def test_a_certificate_that_cannot_be_trusted_is_a_failure_to_connect(
+    tmp_path: Path, certificate: Certificate, names: tuple[str, ...]
+) -> None:
+    """The request never left, so even a POST is tried again before it is captured."""
+    wrong = self_signed(*names)
+    trusted = wrong if names == ("other.example",) else certificate
+    async with MisbehavingOrigin(tls=wrong) as origin:
+        made = profile(origin.url, upstream__ca_file=str(trusted.write(tmp_path)))
+        async with Gateway(tmp_path, origin.url, made=made) as gateway, raw.RawClient(gateway.port) as client:
+            for method in ("GET", "POST"):
+                answer = await client.request(method, "/api/users?q=1", body=BODY if method == "POST" else b"")
+                check_answer(answer, "tls_certificate_error", None)
+                envelope = (await gateway.admin(f"/captures/{answer.capture_id}")).json()["request"]
+                check_envelope(envelope, answer, method, "tls_certificate_error", ATTEMPTS)
+            assert not origin.requests
+            assert origin.connections >= ATTEMPTS * 2
