@@ -32,7 +32,7 @@ from holdfast.logs import set_up_logs
 from holdfast.metrics import Metrics
 from holdfast.profile.load import load_profile
 from holdfast.profile.settings import AddonEntry, Profile
-from holdfast.registry import resolve
+from holdfast.registry import resolve, settings_class
 
 logger = logging.getLogger(__name__)
 _HELP = "Holdfast profile: a shipped profile's name or a YAML file. Default: the environment's HOLDFAST_PROFILE."
@@ -42,7 +42,7 @@ def build_addon(entry: AddonEntry, gateway: Gateway) -> object:
     """The addon that this entry names. ProfileError where its constructor refuses."""
     found = resolve(entry.target)
     try:
-        if getattr(found, "Settings", None) is not None:
+        if settings_class(found) is not None:
             return found(entry.settings, gateway)
         return found(**entry.settings) if callable(found) else found  # a ready-made instance
     except Exception as e:

@@ -62,7 +62,7 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     broker: Annotated[
         str,
         Meta(
-            description="`kafka://HOST:PORT[,HOST:PORT]`, `file:///PATH.jsonl`, or `embedded://`: the outbox keeps them."
+            description="`kafka://HOST:PORT[,HOST:PORT]`, `file:///PATH.jsonl`, or `embedded://`: kept in the outbox."
         ),
     ] = "embedded://"
     topic: Annotated[str, Meta(description="Topic that captured requests are published to.")] = "failed-requests"

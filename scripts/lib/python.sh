@@ -22,12 +22,11 @@ runs_as_python() {
     "$1" -c 'import sys, ssl, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
 }
 
-# Newest first, but the versions the tests cover before any other.
+# The versions that the tests cover before any newer one.
 python_candidates() {
     local versions=${PYENV_ROOT:-$HOME/.pyenv}/versions
-    [ -z "${HOLDFAST_PYTHON:-}" ] || printf '%s\n' "$HOLDFAST_PYTHON"
     printf '%s\n' python3.13 python3.12 python3
-    printf '%s\n' "$versions"/3.1[2-9]*/bin/python3 | sort --version-sort --reverse
+    printf '%s\n' "$versions"/3.13*/bin/python3 "$versions"/3.12*/bin/python3 "$versions"/3.1[4-9]*/bin/python3
     [ ! -x "$(uv_path)" ] || "$(uv_path)" python find --no-project '>=3.12' 2>/dev/null || true
 }
 
@@ -73,6 +72,11 @@ fetch_python() {
 }
 
 python_or_fail() {
+    if [ -n "${HOLDFAST_PYTHON:-}" ]; then
+        runs_as_python "$HOLDFAST_PYTHON" || fail "HOLDFAST_PYTHON=$HOLDFAST_PYTHON does not run as a Python of 3.12 or newer"
+        printf '%s\n' "$HOLDFAST_PYTHON"
+        return
+    fi
     find_python && return
     fetch_python || true
     find_python && return

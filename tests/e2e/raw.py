@@ -148,8 +148,9 @@ class RawClient:
 
 
 def head(method: str, target: str, headers: Sequence[tuple[str, str]] = (), length: int | None = None) -> bytes:
-    """A request's first part with a Host, and a Content-Length if `length` is given."""
-    lines = [f"{method} {target} HTTP/1.1", "Host: gateway.test", *(f"{name}: {value}" for name, value in headers)]
+    """A request's first part, with a Host unless there is one, and a Content-Length if `length` is given."""
+    host = [] if any(name.lower() == "host" for name, _ in headers) else ["Host: gateway.test"]
+    lines = [f"{method} {target} HTTP/1.1", *host, *(f"{name}: {value}" for name, value in headers)]
     if length is not None:
         lines.append(f"Content-Length: {length}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from mitmproxy.http import HTTPFlow, Response
 from mitmproxy.net.http import url
 from mitmproxy.net.http.validate import validate_headers
-from mitmproxy.proxy import events
-from mitmproxy.proxy.commands import ConnectionCommand
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
+    HttpRequestHeadersHook,
     HttpRequestHook,
     HttpResponseHeadersHook,
     HttpStream,
@@ -40,7 +40,7 @@ from holdfast.engine.failures import response_failure
 from holdfast.engine.hooks import UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.timers import Cancellable, TimerFired
 from holdfast.exchange import Exchange, exchange_of
-from holdfast.policy.answer import Answer, addon_failed_answer, upstream_failed_answer
+from holdfast.policy.answer import Answer, addon_failed_answer, too_large_answer, upstream_failed_answer
 from holdfast.policy.failure import GATEWAY_STATUSES, Failure, answered_with, connect_failure
 from holdfast.policy.retry import Retry, Tried, decide
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _RESPONSE_EVENTS = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 
 
-class GiveUpConnection(ConnectionCommand):
+class GiveUpConnection(commands.ConnectionCommand):
     """To the HTTP layer: close this upstream connection and let nothing more of it through."""
 
 
@@ -75,6 +75,7 @@ class ResilientStream(HttpStream):
         self._attempt_began = 0.0
         self._progress_at = 0.0
         self._deadline_at = 0.0
+        self._discard_at_most: int | None = None
 
     @property
     def _exchange(self) -> Exchange:
@@ -229,10 +230,43 @@ class ResilientStream(HttpStream):
         yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, end_stream=False), self.context.server)
         self.client_state = self.state_stream_request_body
 
+    def check_body_size(self, request: bool) -> CommandGenerator[bool]:
+        """As stock, but a request above `limits.max_body` is refused with an answer that can be read."""
+        if not request or not self._too_large(len(self.request_body_buf)):
+            return (yield from super().check_body_size(request))
+        if not self.request_body_buf:
+            yield HttpRequestHeadersHook(self.flow)  # nobody has seen this request yet
+        self.request_body_buf.clear()
+        yield from self._refuse_body()
+        return True
+
+    def _too_large(self, received: int) -> bool:
+        limit = self._leg.limits.max_body
+        if limit is None:
+            return False
+        announced = self.flow.request.headers.get("content-length", "")
+        return received > limit or (announced.isdigit() and int(announced) > limit)
+
+    def _refuse_body(self) -> CommandGenerator[None]:
+        """Answer 413 at once. The client may still be sending: reset it only if it does not stop soon."""
+        self._exchange["rejected"] = "body_too_large"
+        self._exchange["answered"] = True
+        self._discard_at_most = self._leg.limits.buffer_body
+        self.flow.response = as_response(too_large_answer(self._leg.limits.max_body or 0))
+        self.client_state = self.state_discard_request_body
+        yield from self._respond()
+        if not self.flow.request.is_http2:
+            yield commands.CloseTcpConnection(self.context.client, half_close=True)
+
     def state_stream_request_body(self, event: events.Event) -> CommandGenerator[None]:
         """As stock; the upstream's time to answer starts when the client has sent the whole request."""
         if isinstance(event, RequestData):
-            self._exchange["request_bytes"] = self._exchange.get("request_bytes", 0) + len(event.data)
+            sent = self._exchange["request_bytes"] = self._exchange.get("request_bytes", 0) + len(event.data)
+            if self._too_large(sent) and self.server_state == self.state_wait_for_response_headers:
+                self._disarm()
+                yield GiveUpConnection(self.context.server)
+                yield from self._refuse_body()
+                return
         yield from super().state_stream_request_body(event)
         if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
             self._deadline_at = self._leg.clock() + self._leg.limits.deadline
@@ -240,6 +274,10 @@ class ResilientStream(HttpStream):
 
     def state_discard_request_body(self, event: events.Event) -> CommandGenerator[None]:
         """The answer does not depend on the rest of the body: read it to its end, so that the connection can stay."""
+        if isinstance(event, RequestData) and self._discard_at_most is not None:
+            self._discard_at_most -= len(event.data)
+            if self._discard_at_most < 0:
+                yield commands.CloseConnection(self.context.client)
         if not isinstance(event, RequestEndOfMessage):
             return
         self.client_state = self.state_done

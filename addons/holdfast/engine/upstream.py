@@ -26,6 +26,7 @@ from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from prometheus_client import CollectorRegistry, Counter
 
+from holdfast.ending import end_process
 from holdfast.engine.http_layer import ResilientLayer
 from holdfast.engine.timers import Timers
 from holdfast.exchange import exchange_of
@@ -46,6 +47,7 @@ class LegLimits:
     read_timeout: float
     deadline: float
     buffer_body: int
+    max_body: int | None
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class UpstreamLeg:
     jitter: Callable[[], float] = random.random
     timers: Timers = field(init=False)
     records: dict[Endpoint, ServerRecord] = field(init=False)
+    _started: bool = field(init=False, default=False)
     _attempts: Counter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,13 +119,15 @@ class UpstreamLeg:
     # -- hooks ------------------------------------------------------------------------------------------------------
 
     def running(self) -> None:
+        self._started = True
         self.point_to(parse_modes(ctx.options.mode))
 
     def configure(self, updated: set[str]) -> None:
         if "connection_strategy" in updated and ctx.options.connection_strategy != "lazy":
-            raise OptionsError(
-                "Holdfast needs connection_strategy=lazy: with eager, a request to a dead upstream is never seen."
-            )
+            fault = "Holdfast needs connection_strategy=lazy: with eager, a request to a dead upstream is never seen"
+            if not self._started:
+                end_process(f"holdfast: {fault}", 2)
+            raise OptionsError(fault)  # mitmproxy keeps the old value
         if "mode" in updated:
             self.point_to(parse_modes(ctx.options.mode))
 
@@ -176,6 +181,7 @@ def build_leg(profile: Profile, registry: CollectorRegistry) -> UpstreamLeg:
         read_timeout=float(upstream.read_timeout),
         deadline=float(upstream.deadline),
         buffer_body=int(profile.limits.buffer_body),
+        max_body=None if profile.limits.max_body is None else int(profile.limits.max_body),
     )
     rules = RetryRules(
         attempts=retry.attempts,
@@ -190,13 +196,11 @@ def build_leg(profile: Profile, registry: CollectorRegistry) -> UpstreamLeg:
 
 def engine_options(profile: Profile) -> dict[str, object]:
     """mitmproxy options that the profile decides."""
-    upstream, limits = profile.upstream, profile.limits
+    upstream = profile.upstream
     options: dict[str, object] = {
         "connection_strategy": "lazy",
-        "stream_large_bodies": str(int(limits.buffer_body)),
+        "stream_large_bodies": str(int(profile.limits.buffer_body)),
     }
-    if limits.max_body is not None:
-        options["body_size_limit"] = str(int(limits.max_body))
     if upstream.keep_host_header:
         options["keep_host_header"] = True
     if not upstream.verify_tls:

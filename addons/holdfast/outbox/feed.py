@@ -63,7 +63,7 @@ class Feed:
     def _read_rows(self) -> bool:
         try:
             rows = self.outbox.queries.pending(self._cursor, _ROWS_AT_ONCE)
-            if not rows and self._cursor and not self.in_flight and not self._unmarked():
+            if not rows and self._cursor and not self.in_flight and not self.unmarked():
                 self._cursor = 0  # somebody may have had an older record sent again
                 rows = self.outbox.queries.pending(0, _ROWS_AT_ONCE)
         except DamagedOutbox:
@@ -123,12 +123,13 @@ class Feed:
 
     # --- marking ---
 
-    def _unmarked(self) -> int:
+    def unmarked(self) -> int:
+        """How many records are delivered and not marked as sent yet."""
         return len(self._delivered) + len(self._marking)
 
     def is_done(self) -> bool:
         """Whether nothing is left to send and everything sent is marked."""
-        return not self.in_flight and not self._unmarked() and self.peek() is None
+        return not self.in_flight and not self.unmarked() and self.peek() is None
 
     def write_marks(self) -> None:
         """Have what was delivered marked as sent. StoreUnavailable if the last time failed; it is then tried again."""
@@ -159,7 +160,7 @@ class Feed:
     def wait_for_marks(self, timeout: float) -> None:
         """Write all marks before the end; those that fail are sent once more by the next start."""
         try:
-            while self._unmarked():
+            while self.unmarked():
                 self.write_marks()
                 if self._marks:
                     self._marks.exception(timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins  # `list` is a method below
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, cast
@@ -55,11 +55,12 @@ class Queries:
     """Reads one file, from any thread. StoreUnavailable if it cannot be read at all; a damaged row costs only itself.
 
     Every query ends at once, so that no reader keeps the log from being cut, and the file is opened again when
-    another one has taken its place.
+    another one has taken its place. `on_lost` is told the number of a record whose value turns out to be damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_lost: Callable[[int], object] = lambda seq: None) -> None:
         self.path = path
+        self._on_lost = on_lost
         self._lock = threading.Lock()
         self._db: apsw.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -82,11 +83,11 @@ class Queries:
         return [from_ledger(row) for row in rows if ledger_intact(row)]
 
     def export(self, **where: Unpack[Where]) -> Iterator[OutboxRecord]:
-        """Whole records, oldest first, read one at a time."""
+        """Whole records, oldest first, read one at a time. One whose value is lost is left out."""
         for seqs in self.seqs(**where):
             for seq in seqs:
                 for row in self._ledger_rows(_BY_SEQ, (seq,)):
-                    if record := self.whole(row):
+                    if (record := self.whole(row)) and record.value:
                         yield record
 
     def seqs(self, ids: Iterable[str] | None = None, **where: Unpack[Where]) -> Iterator[builtins.list[int]]:
@@ -111,6 +112,7 @@ class Queries:
             return record
         about = from_ledger(row)
         if record is None:
+            self._on_lost(row[0])
             return replace(about, state="quarantined", sent=None)
         return replace(record, state=about.state, sent=about.sent)
 

@@ -25,6 +25,7 @@ from holdfast.outbox.store import Outbox, file_bytes
 log = logging.getLogger(__name__)
 _IDLE = 1.0  # an append wakes the relay at once; this is for what other processes do to the file
 _POLL = 0.05
+_EXPECTED = (BrokerUnavailable, PoisonRecord, StoreUnavailable, CaptureRefused)
 _LOOK_AGAIN = 3600.0  # at an outbox that was left behind and had nothing to send
 
 
@@ -77,7 +78,9 @@ class Relay:
         self._flush_timeout = 0.0
         self._connected = False
         self._generation = 0
-        self._failed: Exception | None = None  # a delivery of this generation
+        self._failed: Exception | None = None  # the first delivery of this generation that failed
+        self._refused = False  # whether one of them was refused for what it is
+        self._is_alone = False
         self._failures = 0  # since the last success
         self._next_adoption = 0.0
         self._seen: dict[Path, tuple[float, int]] = {}
@@ -107,10 +110,7 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 self._turn()
-            except (BrokerUnavailable, StoreUnavailable, CaptureRefused) as error:
-                self._recover(error)
-            except Exception as error:  # the thread must live: without it nothing is ever sent
-                log.warning("relay failed", exc_info=error)
+            except Exception as error:  # noqa: BLE001 - the thread must live: without it nothing is ever sent
                 self._recover(error)
         self._end()
 
@@ -121,11 +121,13 @@ class Relay:
         self._wake.clear()
         filled = self._fill()
         self.stats.in_flight = self._load()[0]
-        if self.stats.in_flight:
+        if self.stats.in_flight and self._is_alone:
+            self._broker.flush(_POLL)  # as no other will join it
+        elif self.stats.in_flight:
             self._broker.poll(0.0 if filled else _POLL)
         else:
             self._broker.poll(0.0)
-            self._wake.wait(_IDLE)
+            self._wake.wait(_POLL if any(feed.unmarked() for feed in self._feeds) else _IDLE)
         for feed in self._feeds:
             feed.write_marks()
         if self._failed:
@@ -136,10 +138,12 @@ class Relay:
         if not self._connected:
             self._broker.start()
             self._connected = True
+            self._refused = False
 
     def _fill(self) -> bool:
         """Publish until the bounds are reached; whether anything was published."""
         alone = next((feed for feed in self._feeds if feed.needs_solitude()), None)
+        self._is_alone = alone is not None
         if alone:
             record = None if self._load()[0] else alone.peek()
             return record is not None and self._publish(alone, record, alone=True)
@@ -163,10 +167,10 @@ class Relay:
 
     def _publish(self, feed: Feed, record: OutboxRecord, *, alone: bool = False) -> bool:
         """Whether the broker took it; if not, that is no failure while it has other records to work on."""
-        generation = self._generation
+        generation, seq = self._generation, record.seq  # not the record itself, which may be large
 
         def on_delivery(error: Exception | None) -> None:
-            self._on_delivery(feed, record.seq, error, generation=generation, alone=alone)
+            self._on_delivery(feed, seq, error, generation=generation, alone=alone)
 
         try:
             self._broker.publish(Message(record.key, record.value, record.headers), on_delivery)
@@ -192,11 +196,13 @@ class Relay:
         elif generation != self._generation:
             return
         elif isinstance(error, PoisonRecord) and alone:
+            self._refused = True
             self._quarantine(feed, seq, error)
+        elif isinstance(error, PoisonRecord):
+            self._refused = True
+            feed.suspect(seq)
+            self._failed = self._failed or error
         else:
-            if isinstance(error, PoisonRecord):
-                feed.suspect(seq)
-            # The first error is the cause; the rest of what was on its way fails because of it.
             self._failed = self._failed or error
 
     def _quarantine(self, feed: Feed, seq: int, error: Exception) -> None:
@@ -208,25 +214,34 @@ class Relay:
 
     def _recover(self, error: Exception) -> None:
         self._note(error)
-        poisoned = isinstance(self._failed or error, PoisonRecord)
+        if not isinstance(error, _EXPECTED):
+            log.warning("relay failed", exc_info=error)
         if not isinstance(error, StoreUnavailable | CaptureRefused):
             self._disconnect()
-        if not poisoned:
+        if self._refused:  # the way is free: it is the record that is wrong
+            self._refused = False
+        else:
             self._pause()
 
     def _note(self, error: Exception) -> None:
         self.stats.errors += 1
+        self.stats.last_error = str(error)
         if not self._failures:
             log.warning("relay cannot publish", extra={"reason": str(error)})
-        self.stats.last_error = str(error)
 
     def _disconnect(self) -> None:
-        self._generation += 1  # what is reported from here on is only believed if it is a delivery
+        self._close_broker()  # reports what was not reported yet, refusals among it
         self._connected = False
+        self._generation += 1
         self._failed = None
-        self._broker.close()
         for feed in self._feeds:
             feed.rewind()
+
+    def _close_broker(self) -> None:
+        try:
+            self._broker.close()
+        except Exception as error:  # it is given up anyway, and the thread must live
+            log.warning("broker cannot be closed", exc_info=error)
 
     def _pause(self) -> None:
         longest = min(self._limits.longest_pause, self._limits.first_pause * 2 ** min(self._failures, 20))
@@ -256,8 +271,12 @@ class Relay:
                 self._put_back(feed.outbox)
 
     def _put_back(self, outbox: Outbox) -> None:
-        outbox.tidy()
-        outbox.close()
+        try:
+            outbox.tidy()
+        except CaptureRefused as error:
+            self._note(error)
+        finally:
+            outbox.close()
         self._seen[outbox.path] = time.monotonic() + _LOOK_AGAIN, file_bytes(outbox.path)
 
     def _is_news(self, path: Path) -> bool:
@@ -270,11 +289,10 @@ class Relay:
         try:
             if self._connected:
                 self._broker.flush(self._flush_timeout)
-        except (BrokerUnavailable, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - what could not be flushed is sent by the next start
             self._note(error)
         self.stats.in_flight = self._load()[0]
-        self._generation += 1
-        self._broker.close()
+        self._close_broker()
         for feed in self._feeds:
             feed.wait_for_marks(self._flush_timeout + 1.0)
         for feed in self._feeds[1:]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import concurrent.futures
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +41,7 @@ class Outbox:
         self._slot = slot
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._writer = Writer(slot.path, limits, clock, self._committed)
-        self.queries = Queries(slot.path)
+        self.queries = Queries(slot.path, self._lost)
 
     @classmethod
     def open(cls, path: str | Path, limits: OutboxLimits, clock: Callable[[], float] = time.time) -> Self:
@@ -73,8 +74,8 @@ class Outbox:
 
     def close(self) -> None:
         """Commit what waits and let go of the file. May be called twice."""
+        self.queries.close()  # first: the last connection to be closed brings the log into the database
         self._writer.close()
-        self.queries.close()
         self._slot.release()
 
     # --- storing ---
@@ -133,6 +134,10 @@ class Outbox:
         if damaged:
             moved.add_done_callback(self._count_damaged)
         return moved
+
+    def _lost(self, seq: int) -> None:
+        with contextlib.suppress(CaptureRefused):  # closed: the next one to read it finds out again
+            self.quarantine([seq], damaged=True)
 
     def _count_damaged(self, moved: concurrent.futures.Future[int]) -> None:
         # One that cannot even be moved is damaged all the same; one that is not there any more was discarded.

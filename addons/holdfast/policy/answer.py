@@ -70,6 +70,12 @@ def upstream_failed_answer(failure: Failure, not_retried: str) -> Answer:
     return problem(status, "upstream-failed", title, failure.detail, headers=fields, extra={"error": failure.error})
 
 
+def too_large_answer(limit: int) -> Answer:
+    """For a request whose body is larger than `limits.max_body` (RFC 9110, section 15.5.14)."""
+    fields = {"Proxy-Status": "holdfast; error=http_request_denied", "Connection": "close"}
+    return problem(413, "body-too-large", "Body too large", f"the limit is {limit} bytes", headers=fields)
+
+
 def addon_failed_answer(addon: str) -> Answer:
     """For an addon that failed while the profile says `on_error: closed`."""
     fields = {"Proxy-Status": "holdfast; error=proxy_internal_error"}

@@ -277,10 +277,13 @@ class _Connection:
 
 async def _break_socket(client: socket.socket, how: How) -> None:
     with client:
-        if how == "hang":
-            await _until_gone(client)
-        elif how == "reset":
+        if how == "fin":
+            client.shutdown(socket.SHUT_WR)  # closing with bytes unread would be a reset
+        if how == "reset":
+            await asyncio.sleep(0.02)  # let the client's connect() return first, or it would call this a refusal
             _linger_not(client)
+        else:
+            await _until_gone(client)
 
 
 async def _until_gone(client: socket.socket) -> None:
