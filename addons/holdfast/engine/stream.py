@@ -8,10 +8,10 @@ and keeps the client's connection. What stock does well (hooks, streaming, upgra
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mitmproxy.http import HTTPFlow, Response
-from mitmproxy.net.http import url
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
@@ -36,17 +36,17 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode
 
+from holdfast.engine.attempts import Attempts
 from holdfast.engine.failures import response_failure
 from holdfast.engine.hooks import UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.timers import Cancellable, TimerFired
 from holdfast.exchange import Exchange, exchange_of
 from holdfast.policy.answer import Answer, addon_failed_answer, too_large_answer, upstream_failed_answer
 from holdfast.policy.failure import GATEWAY_STATUSES, Failure, answered_with, connect_failure
-from holdfast.policy.retry import Retry, Tried, decide
+from holdfast.policy.retry import Retry
 
 if TYPE_CHECKING:
     from holdfast.engine.upstream import UpstreamLeg
-    from holdfast.policy.endpoint import Endpoint
 
 _RESPONSE_EVENTS = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 
@@ -70,24 +70,26 @@ class ResilientStream(HttpStream):
         super().__init__(context, stream_id)
         self._leg = leg
         self._timer: Cancellable | None = None
-        self._endpoints: tuple[Endpoint, ...] = ()
-        self._endpoint: Endpoint | None = None
-        self._attempt_began = 0.0
         self._progress_at = 0.0
-        self._deadline_at = 0.0
         self._discard_at_most: int | None = None
 
     @property
     def _exchange(self) -> Exchange:
         return exchange_of(self.flow)
 
+    @cached_property
+    def _attempts(self) -> Attempts:
+        """Made when a server is first needed: by then every addon has had its say on where the request goes."""
+        return Attempts(self._leg, self.flow, self.context.server)
+
     # -- attempts ---------------------------------------------------------------------------------------------------
 
     def make_server_connection(self) -> CommandGenerator[bool]:
         """Connect to a server, as often as the rules allow. False: the request has been ended here."""
-        self._begin()
         while True:
-            endpoint = self._begin_attempt()
+            endpoint = self._attempts.next(self.context.options.keep_host_header)
+            self.connect_timed_out = False
+            self._arm(self._leg.limits.connect_timeout)
             connection, err = yield GetHttpConnection(endpoint.address, endpoint.tls, None)
             self._disarm()
             if not err:
@@ -100,44 +102,12 @@ class ResilientStream(HttpStream):
             if not (yield from self._attempt_failed(failure)):
                 return False
 
-    def _begin(self) -> None:
-        """Once a request: fix the servers, unless an addon has pointed the request elsewhere, and the deadline."""
-        if not self._endpoints:
-            self._endpoints = self._leg.endpoints_for(self.flow, self.context.server)
-            self._deadline_at = self._leg.clock() + self._leg.limits.deadline
-
-    def _begin_attempt(self) -> Endpoint:
-        made = len(self._exchange.setdefault("attempts", []))
-        endpoint = self._endpoint = self._endpoints[made % len(self._endpoints)]
-        request = self.flow.request
-        if (request.host, request.port, request.scheme) != (*endpoint.address, endpoint.scheme):
-            request.data.host, request.data.port = endpoint.address
-            request.scheme = endpoint.scheme
-            if not self.context.options.keep_host_header:
-                request.host_header = url.hostport(endpoint.scheme, *endpoint.address)
-        self.connect_timed_out = False
-        self._attempt_began = self._leg.clock()
-        self._arm(self._leg.limits.connect_timeout)
-        return endpoint
-
     def _attempt_failed(self, failure: Failure) -> CommandGenerator[bool]:
         """Account for it, then wait for the next attempt (True) or answer for good (False)."""
         self._disarm()
-        self._record(failure)
+        self._attempts.ended(failure)
         self._drop_stale_events()
-        exchange = self._exchange
-        verdict = decide(
-            self._leg.retry_rules,
-            Tried(
-                failure=failure,
-                method=self.flow.request.method,
-                idempotency_key="idempotency-key" in self.flow.request.headers,
-                body_held=not exchange.get("request_streamed", False),
-                attempts=len(exchange["attempts"]),
-                remaining=self._deadline_at - self._leg.clock(),
-            ),
-            self._leg.jitter(),
-        )
+        verdict, exchange = self._attempts.verdict(failure), self._exchange
         if isinstance(verdict, Retry):
             exchange["backoff"] = verdict.delay
             yield UpstreamRetryHook(self.flow)
@@ -149,19 +119,6 @@ class ResilientStream(HttpStream):
         yield from self._finish(failure)
         return False
 
-    def _record(self, failure: Failure | None) -> None:
-        assert self._endpoint
-        status = failure.status if failure else self.flow.response.status_code if self.flow.response else None
-        self._exchange["attempts"].append(
-            {
-                "server": str(self._endpoint),
-                "error": failure.error if failure else None,
-                "status": status,
-                "duration_ms": round((self._leg.clock() - self._attempt_began) * 1000, 3),
-            }
-        )
-        self._leg.attempt_ended(self._endpoint, failure)
-
     def _finish(self, failure: Failure) -> CommandGenerator[None]:
         """The last attempt has failed: let the addons answer, or answer plainly, and keep the client's connection."""
         exchange = self._exchange
@@ -172,11 +129,11 @@ class ResilientStream(HttpStream):
             return
         if self.flow.response is None:
             self.flow.response = as_response(upstream_failed_answer(failure, exchange.get("not_retried", "")))
-        if self.flow.response is upstream_answer:
-            # Nobody wanted to answer in its place: it is the origin's own 502, 503 or 504, passed on.
-            exchange.pop("error"), exchange.pop("detail")
-        else:
+        if self.flow.response is not upstream_answer:
             exchange["answered"] = True
+        elif exchange["not_retried"] == "not_retriable":
+            # The profile calls this status no failure: it is the upstream's answer like any other.
+            exchange.pop("error"), exchange.pop("detail"), exchange.pop("not_retried")
         if self.client_state == self.state_stream_request_body:
             self.client_state = self.state_discard_request_body
         yield from self._respond()
@@ -269,7 +226,7 @@ class ResilientStream(HttpStream):
                 return
         yield from super().state_stream_request_body(event)
         if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
-            self._deadline_at = self._leg.clock() + self._leg.limits.deadline
+            self._attempts.restart_deadline()
             self._arm(self._leg.limits.response_timeout)
 
     def state_discard_request_body(self, event: events.Event) -> CommandGenerator[None]:
@@ -302,7 +259,7 @@ class ResilientStream(HttpStream):
         assert isinstance(event, ResponseHeaders)
         self._progress_at = self._leg.clock()
         if self.client_state == self.state_stream_request_body:
-            self._deadline_at = self._progress_at + self._leg.limits.deadline
+            self._attempts.restart_deadline()
         self._arm(self._leg.limits.read_timeout)
         if event.response.status_code in GATEWAY_STATUSES and not self._invalid(event.response):
             self.flow.response = event.response
@@ -315,7 +272,7 @@ class ResilientStream(HttpStream):
     def start_response_stream(self) -> CommandGenerator[None]:
         """From here on the client has seen the upstream's answer: nothing can be retried or replaced."""
         assert self.flow.response
-        self._record(None)
+        self._attempts.ended(None)
         if self.flow.response.headers.get("content-type", "").startswith("text/event-stream"):
             self._disarm()
         yield from super().start_response_stream()
@@ -329,7 +286,7 @@ class ResilientStream(HttpStream):
         """As stock; each piece is progress, and the end of it ends the attempt."""
         self._progress_at = self._leg.clock()
         if isinstance(event, ResponseEndOfMessage):
-            self._record(None)
+            self._attempts.ended(None)
         yield from super().state_consume_response_body(event)
 
     def state_consume_failed_response(self, event: events.Event) -> CommandGenerator[None]:
@@ -376,7 +333,7 @@ class ResilientStream(HttpStream):
             yield from self._response_failed(response_failure(event, self.flow.response is not None))
         else:
             if self.server_state == self.state_stream_response_body:
-                self._broke_off(response_failure(event, True))
+                self._attempts.broke_off(response_failure(event, True))
             self._disarm()
             yield from super().handle_protocol_error(event)
 
@@ -408,19 +365,13 @@ class ResilientStream(HttpStream):
         if (yield from self._attempt_failed(failure)):
             yield from self._resend()
 
-    def _broke_off(self, failure: Failure) -> None:
-        """A response that the client was already reading ended early."""
-        assert self._endpoint
-        self._exchange["error"], self._exchange["detail"] = failure.error, failure.detail
-        self._leg.attempt_ended(self._endpoint, failure)
-
     # -- time -------------------------------------------------------------------------------------------------------
 
     def _arm(self, delay: float) -> None:
         """At most `delay` seconds for what comes next, and never beyond the deadline while there is one."""
         self._disarm()
         if self.server_state != self.state_stream_response_body:
-            delay = min(delay, self._deadline_at - self._leg.clock())
+            delay = min(delay, self._attempts.deadline_at - self._leg.clock())
         self._timer = self._leg.timers.arm(self.context.client.id, self.stream_id, self.timer_generation, delay)
 
     def _disarm(self) -> None:
@@ -433,17 +384,19 @@ class ResilientStream(HttpStream):
         in_body = self.server_state in (self.state_consume_response_body, self.state_consume_failed_response)
         streaming = self.server_state == self.state_stream_response_body
         now, limits = self._leg.clock(), self._leg.limits
-        if (streaming or (in_body and now < self._deadline_at)) and now - self._progress_at < limits.read_timeout:
+        if (
+            streaming or (in_body and now < self._attempts.deadline_at)
+        ) and now - self._progress_at < limits.read_timeout:
             self._arm(limits.read_timeout - (now - self._progress_at))
             return
         if self._awaiting_response:
             token = "connection_read_timeout" if in_body else "http_response_timeout"
             detail = "the upstream stopped sending the body" if in_body else "no answer within response_timeout"
-            if now >= self._deadline_at:
+            if now >= self._attempts.deadline_at:
                 detail = "the deadline over all attempts has passed"
             yield from self._response_failed(Failure(token, detail))
         elif streaming:
-            self._broke_off(Failure("connection_read_timeout", "the upstream stopped sending the body"))
+            self._attempts.broke_off(Failure("connection_read_timeout", "the upstream stopped sending the body"))
             yield GiveUpConnection(self.context.server)
             message = ResponseProtocolError(self.stream_id, "upstream read timeout", ErrorCode.GENERIC_SERVER_ERROR)
             yield from super().handle_protocol_error(message)

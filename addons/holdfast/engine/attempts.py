@@ -1,0 +1,81 @@
+"""The attempts of one request: which server is next, how long there still is, and whether another one follows.
+
+Times are seconds of the leg's monotonic clock. Nothing here yields or waits; that is the stream's part.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitmproxy.connection import Server
+from mitmproxy.http import HTTPFlow
+from mitmproxy.net.http import url
+
+from holdfast.exchange import exchange_of
+from holdfast.policy.endpoint import Endpoint
+from holdfast.policy.failure import Failure
+from holdfast.policy.retry import GiveUp, Retry, Tried, decide
+
+if TYPE_CHECKING:
+    from holdfast.engine.upstream import UpstreamLeg
+
+
+class Attempts:
+    """Made when the request first needs a server. `aimed` is where reverse mode would send it."""
+
+    def __init__(self, leg: UpstreamLeg, flow: HTTPFlow, aimed: Server) -> None:
+        self._leg = leg
+        self._flow = flow
+        self._made = exchange_of(flow).setdefault("attempts", [])
+        self._endpoints = leg.endpoints_for(flow, aimed)
+        self._endpoint = self._endpoints[0]
+        self._began = leg.clock()
+        self.deadline_at = self._began + leg.limits.deadline
+
+    def next(self, keep_host_header: bool) -> Endpoint:
+        """Begin an attempt, at the servers in turn; the request is aimed at the chosen one."""
+        endpoint = self._endpoint = self._endpoints[len(self._made) % len(self._endpoints)]
+        request = self._flow.request
+        if (request.host, request.port, request.scheme) != (*endpoint.address, endpoint.scheme):
+            # Not by the setters of host and port: they would rewrite Host whatever the options say.
+            request.data.host, request.data.port = endpoint.address
+            request.scheme = endpoint.scheme
+            if not keep_host_header:
+                request.host_header = url.hostport(endpoint.scheme, *endpoint.address)
+        self._began = self._leg.clock()
+        return endpoint
+
+    def ended(self, failure: Failure | None) -> None:
+        """Account for the attempt that was begun last; None: it succeeded."""
+        status = failure.status if failure else self._flow.response.status_code if self._flow.response else None
+        self._made.append(
+            {
+                "server": str(self._endpoint),
+                "error": failure.error if failure else None,
+                "status": status,
+                "duration_ms": round((self._leg.clock() - self._began) * 1000, 3),
+            }
+        )
+        self._leg.attempt_ended(self._endpoint, failure)
+
+    def broke_off(self, failure: Failure) -> None:
+        """A response that the client was already reading ended early: the attempt was accounted for as a success."""
+        exchange = exchange_of(self._flow)
+        exchange["error"], exchange["detail"] = failure.error, failure.detail
+        self._leg.attempt_ended(self._endpoint, failure)
+
+    def verdict(self, failure: Failure) -> Retry | GiveUp:
+        """Whether another attempt follows the one that has just failed."""
+        tried = Tried(
+            failure=failure,
+            method=self._flow.request.method,
+            idempotency_key="idempotency-key" in self._flow.request.headers,
+            body_held=not exchange_of(self._flow).get("request_streamed", False),
+            attempts=len(self._made),
+            remaining=self.deadline_at - self._leg.clock(),
+        )
+        return decide(self._leg.retry_rules, tried, self._leg.jitter())
+
+    def restart_deadline(self) -> None:
+        """A large upload has taken its own time: the upstream's starts now."""
+        self.deadline_at = self._leg.clock() + self._leg.limits.deadline
