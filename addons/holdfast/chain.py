@@ -17,12 +17,15 @@ from mitmproxy.exceptions import AddonManagerError, OptionsError
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from holdfast.accesslog import AccessLog, Observer
+from holdfast.admin.health import HealthPage
 from holdfast.admin.listener import AdminListener
 from holdfast.ending import end_process
 from holdfast.engine.gate import Gate
+from holdfast.engine.leg import build_leg
 from holdfast.engine.placement import is_placed, place
 from holdfast.engine.selfcheck import check_engine
-from holdfast.engine.upstream import build_leg, engine_options
+from holdfast.engine.timers import Timers
+from holdfast.engine.upstream import UpstreamLeg, client_connection, engine_options
 from holdfast.errors import EngineMismatch, Fault, HoldfastError, ProfileError
 from holdfast.failure_sink import FailureSink
 from holdfast.gateway import Gateway
@@ -54,7 +57,8 @@ def build_chain(profile: Profile) -> tuple[Gateway, list[object]]:
     """The shared gateway and all addons in order, wired to each other; nothing has been started."""
     disable_created_metrics()  # a second series for each counter that nobody asked for
     registry = CollectorRegistry()
-    gateway = Gateway(profile, build_leg(profile, registry), registry)
+    gateway = Gateway(profile, build_leg(profile, Timers(client_connection), registry), registry)
+    gateway.health = HealthPage(gateway).document
     addons = [(build_addon(entry, gateway), entry) for entry in profile.addons]
     sinks = [addon for addon, _ in addons if isinstance(addon, FailureSink)]
     gateway.sink = sinks[0] if sinks else None
@@ -62,7 +66,7 @@ def build_chain(profile: Profile) -> tuple[Gateway, list[object]]:
     report = _counter(gateway)
     guards = [Guard(addon, entry, report) for addon, entry in addons]
     ends = [AccessLog(gateway, observers), AdminListener(gateway), Gate(gateway)]
-    return gateway, [gateway.leg, Intake(gateway), *guards, *ends]
+    return gateway, [UpstreamLeg(gateway.leg), Intake(gateway), *guards, *ends]
 
 
 def _counter(gateway: Gateway) -> Callable[[str, str], None]:

@@ -19,12 +19,11 @@ from mitmproxy.http import HTTPFlow
 from msgspec import Meta, Struct, field
 from prometheus_client import Counter
 
-from holdfast.admin.health import Health
 from holdfast.brokers import Broker, open_broker
 from holdfast.captured import captured_request
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
-from holdfast.gateway import Gateway
+from holdfast.gateway import Gateway, Health
 from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
 from holdfast.outbox_metrics import OutboxMetrics
 from holdfast.policy.envelope import CapturedRequest, message_headers, to_json

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 
-from holdfast.admin.health import HealthCheck, HealthPage
+from holdfast.engine.leg import Leg
 from holdfast.policy.failure import Failure
 
 if TYPE_CHECKING:
     from mitmproxy.http import HTTPFlow
 
-    from holdfast.engine.upstream import UpstreamLeg
     from holdfast.outbox import Outbox
     from holdfast.profile.settings import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One component's state for the health page. `failing` makes the whole page say so; `detail` is for people."""
+
+    status: Literal["ok", "failing", "unknown", "not_configured"]
+    detail: str = ""
+    figures: dict[str, object] = field(default_factory=dict)
+
+
+HealthCheck = Callable[[], Awaitable[Health]]
+HealthReport = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
 
 
 class CaptureSink(Protocol):
@@ -36,7 +48,7 @@ class Gateway:
     """Made once per chain. `phase` goes one way: starting, serving, draining."""
 
     profile: Profile
-    leg: UpstreamLeg
+    leg: Leg
     registry: CollectorRegistry
     wall_clock: Callable[[], float] = time.time
     sink: CaptureSink | None = None
@@ -44,10 +56,9 @@ class Gateway:
     phase: Literal["starting", "serving", "draining"] = "starting"
     in_flight: int = 0
     addon_errors: Counter = field(init=False)
-    health: HealthPage = field(init=False)
+    health: HealthReport = field(init=False)  # set by the chain: (HTTP status, document)
 
     def __post_init__(self) -> None:
         self.addon_errors = Counter(
             "holdfast_addon_errors", "Exceptions raised by an addon's hook.", ["addon", "hook"], registry=self.registry
         )
-        self.health = HealthPage(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
 import struct
@@ -82,6 +83,11 @@ class RawClient:
             connection = self.writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.writer.transport.abort()
+
+    def finish(self) -> None:
+        """Say that nothing more will be sent, if the connection is still there to say it on."""
+        with contextlib.suppress(OSError):
+            self.writer.write_eof()
 
     async def send(self, data: bytes) -> None:
         """Bytes as they are."""

@@ -229,6 +229,28 @@ async def _in_flight_is_over(gateway: Gateway) -> bool:
     return sum(failed) >= 1
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_large_request_that_fails_is_answered_once(tmp_path: Path, framing: str) -> None:
+    """Streamed to an upstream that refuses: one answer, also when the client sends on, and the connection in step."""
+    made = profile("http://127.0.0.1:1", limits={"buffer_body": "64KiB"})
+    async with Gateway(tmp_path, made=made) as gateway, raw.RawClient(gateway.port) as client:
+        for pause in (0.0, 0.2):
+            if framing == "length":
+                await client.send(raw.head("POST", "/large", length=2**20))
+            else:
+                await client.send(raw.head("POST", "/large", [("Transfer-Encoding", "chunked")]) + b"100000\r\n")
+            for _ in range(4):
+                await client.send(bytes(2**18))
+                await asyncio.sleep(pause)
+            if framing == "chunked":
+                await client.send(b"\r\n0\r\n\r\n")
+            refused(await client.answer(), "too_large")
+            assert await client.is_kept()
+            small = await client.request("POST", "/small", body=b"x")
+            envelope = (await gateway.admin(f"/captures/{small.capture_id}")).json()["request"]
+            assert envelope["path"] == "/small"
+
+
 async def test_a_client_that_leaves_within_the_answer(gateway: Gateway) -> None:
     """The gateway stops reading 100 MiB that nobody wants, and forgets them."""
     before = gateway.memory()

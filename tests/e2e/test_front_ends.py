@@ -211,7 +211,7 @@ async def test_the_listening_port_that_is_taken_ends_holdfast_run(tmp_path: Path
     async with MisbehavingOrigin() as squatter:
         gateway = Gateway(tmp_path)
         gateway.port = squatter.port
-        gateway.profile = gateway._write(profile("http://127.0.0.1:1"))  # noqa: SLF001
+        gateway.profile = gateway._write(profile("http://127.0.0.1:1"))
         gateway.launch()
         assert await gateway.ended(30) == 1, gateway.log()
         assert str(squatter.port) in gateway.log()

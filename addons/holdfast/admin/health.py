@@ -7,31 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+from holdfast.gateway import Gateway, Health, HealthCheck
 from holdfast.policy.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    from holdfast.gateway import Gateway
 
 TIMEOUT = 2.0
 KEPT = 1.0
 FAILING_AFTER = 3
 COMPONENTS = ("redis", "kafka", "outbox")
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """One component's state for the health page. `failing` makes the whole page say so; `detail` is for people."""
-
-    status: Literal["ok", "failing", "unknown", "not_configured"]
-    detail: str = ""
-    figures: dict[str, object] = field(default_factory=dict)
-
-
-HealthCheck = Callable[[], Awaitable[Health]]
 
 
 @dataclass(slots=True)
@@ -78,7 +63,7 @@ class HealthPage:
 
 async def health_document(gateway: Gateway, *, with_addresses: bool) -> tuple[int, dict[str, Any]]:
     """For the admin page; and without the servers' addresses for the proxied port, where strangers may ask."""
-    status, document = await gateway.health.document()
+    status, document = await gateway.health()
     if with_addresses:
         return status, document
     servers = document["upstream"].values()

@@ -1,7 +1,7 @@
 """The upstream leg on mitmproxy's own async core; the only place that touches mitmproxy's internals.
 
-- `upstream` is the addon: it puts our HTTP layer under each client connection and knows the servers.
-- `http_layer` and `stream` are that layer: attempts, timeouts, retries, the last answer.
+- `upstream` is the addon: it puts our HTTP layer under each client connection. `leg` is what all of it shares.
+- `http_layer`, `stream` and `attempts` are that layer: attempts, timeouts, retries, the last answer.
 - `failures` names what went wrong; `timers` bounds how long anything may take; `hooks` are the events for addons.
 - `placement` puts addons onto the manager in order; `gate` opens, drains and closes the listening socket.
 - `selfcheck` compares the installed mitmproxy with what all of this was written against.

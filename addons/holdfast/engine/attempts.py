@@ -5,25 +5,21 @@ Times are seconds of the leg's monotonic clock. Nothing here yields or waits; th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mitmproxy.connection import Server
 from mitmproxy.http import HTTPFlow
 from mitmproxy.net.http import url
 
+from holdfast.engine.leg import Leg
 from holdfast.exchange import exchange_of
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.failure import Failure
 from holdfast.policy.retry import GiveUp, Retry, Tried, decide
 
-if TYPE_CHECKING:
-    from holdfast.engine.upstream import UpstreamLeg
-
 
 class Attempts:
     """Made when the request first needs a server. `aimed` is where reverse mode would send it."""
 
-    def __init__(self, leg: UpstreamLeg, flow: HTTPFlow, aimed: Server) -> None:
+    def __init__(self, leg: Leg, flow: HTTPFlow, aimed: Server) -> None:
         self._leg = leg
         self._flow = flow
         self._made = exchange_of(flow).setdefault("attempts", [])

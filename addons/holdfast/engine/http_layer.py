@@ -20,19 +20,18 @@ from mitmproxy.proxy.layers.http import (
     RegisterHttpConnection,
 )
 
+from holdfast.engine.leg import Leg
 from holdfast.engine.stream import GiveUpConnection, ResilientStream
 from holdfast.engine.timers import TimerFired
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import Layer
 
-    from holdfast.engine.upstream import UpstreamLeg
-
 
 class ResilientLayer(HttpLayer):
     """`HttpLayer` for reverse mode whose streams retry, time out and answer for a dead upstream."""
 
-    def __init__(self, context: Context, leg: UpstreamLeg) -> None:
+    def __init__(self, context: Context, leg: Leg) -> None:
         super().__init__(context, HTTPMode.transparent)
         self.leg = leg
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from mitmproxy.http import HTTPFlow, Response
 from mitmproxy.net.http.validate import validate_headers
@@ -39,14 +38,12 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 from holdfast.engine.attempts import Attempts
 from holdfast.engine.failures import response_failure
 from holdfast.engine.hooks import UpstreamFailedHook, UpstreamRetryHook
+from holdfast.engine.leg import Leg
 from holdfast.engine.timers import Cancellable, TimerFired
 from holdfast.exchange import Exchange, exchange_of
 from holdfast.policy.answer import Answer, addon_failed_answer, too_large_answer, upstream_failed_answer
 from holdfast.policy.failure import GATEWAY_STATUSES, Failure, answered_with, connect_failure
 from holdfast.policy.retry import Retry
-
-if TYPE_CHECKING:
-    from holdfast.engine.upstream import UpstreamLeg
 
 _RESPONSE_EVENTS = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
 
@@ -66,7 +63,7 @@ class ResilientStream(HttpStream):
     timer_generation: int = 0
     connect_timed_out: bool = False
 
-    def __init__(self, context: Context, stream_id: int, leg: UpstreamLeg) -> None:
+    def __init__(self, context: Context, stream_id: int, leg: Leg) -> None:
         super().__init__(context, stream_id)
         self._leg = leg
         self._timer: Cancellable | None = None

@@ -1,4 +1,4 @@
-"""The upstream leg as an addon: our HTTP layer for every connection in reverse mode, and what it needs to know.
+"""The upstream leg as an addon: our HTTP layer for every connection in reverse mode.
 
 It is placed before mitmproxy's own `next_layer` addon and is part of every chain, whatever the profile names.
 """
@@ -7,16 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import ClassVar
 
 from mitmproxy import ctx
 from mitmproxy.addons.next_layer import starts_like_tls_record
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.connection import Server
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.http import HTTPFlow
 from mitmproxy.proxy import layers
@@ -24,99 +18,25 @@ from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
-from prometheus_client import CollectorRegistry, Counter
 
 from holdfast.ending import end_process
 from holdfast.engine.http_layer import ResilientLayer
-from holdfast.engine.timers import Timers
+from holdfast.engine.leg import Leg
 from holdfast.exchange import exchange_of
-from holdfast.policy.endpoint import Endpoint, parse_endpoint
-from holdfast.policy.failure import Failure
-from holdfast.policy.retry import RetryRules
+from holdfast.policy.endpoint import Endpoint
 from holdfast.profile.settings import Profile
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LegLimits:
-    """The bounds of one request: seconds, and bytes of a body that is held."""
-
-    connect_timeout: float
-    response_timeout: float
-    read_timeout: float
-    deadline: float
-    buffer_body: int
-    max_body: int | None
-
-
-@dataclass(slots=True)
-class ServerRecord:
-    """What the last attempts at a server showed; `since` is wall-clock time of the last change between up and down."""
-
-    up: bool | None = None
-    since: float | None = None
-    failures: int = 0
-    last_error: str | None = None
-
-
-@dataclass(slots=True, eq=False)
 class UpstreamLeg:
-    """Settings, servers and clocks for the streams, and the hooks that put them to work.
+    """The hooks that put the leg to work."""
 
-    `clock` is monotonic seconds, `jitter` uniform in [0, 1).
-    """
+    name = "holdfast-upstream"
 
-    name: ClassVar[str] = "holdfast-upstream"
-
-    limits: LegLimits
-    retry_rules: RetryRules
-    endpoints: tuple[Endpoint, ...]
-    registry: CollectorRegistry
-    clock: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = random.random
-    timers: Timers = field(init=False)
-    records: dict[Endpoint, ServerRecord] = field(init=False)
-    _started: bool = field(init=False, default=False)
-    _attempts: Counter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.timers = Timers(_client_connection)
-        self.records = {endpoint: ServerRecord() for endpoint in self.endpoints}
-        self._attempts = Counter(
-            "holdfast_upstream_attempts",
-            "Attempts at an upstream server; outcome is ok or what went wrong (RFC 9209 token or http_502 ...).",
-            ["server", "outcome"],
-            registry=self.registry,
-        )
-
-    # -- for the streams --------------------------------------------------------------------------------------------
-
-    def endpoints_for(self, flow: HTTPFlow, aimed: Server) -> tuple[Endpoint, ...]:
-        """The servers to try in order; where an addon has pointed the request elsewhere, only that."""
-        request = flow.request
-        assert aimed.address
-        if (request.host, request.port) == aimed.address[:2] and (request.scheme == "https") == aimed.tls:
-            return self.endpoints
-        return (Endpoint(request.scheme, request.host, request.port),)
-
-    def attempt_ended(self, endpoint: Endpoint, failure: Failure | None) -> None:
-        """Count it, and remember for the health page whether the server answers."""
-        known = endpoint in self.records
-        # An addon may aim at any host: those share one label, so that the number of series stays bounded.
-        self._attempts.labels(str(endpoint) if known else "other", failure.error if failure else "ok").inc()
-        if not known:
-            return
-        record, up = self.records[endpoint], failure is None
-        if record.up is not up:
-            record.up, record.since = up, time.time()
-            level = logging.INFO if up else logging.WARNING
-            error = failure.error if failure else None
-            logger.log(level, "upstream server changed", extra={"server": str(endpoint), "up": up, "error": error})
-        record.failures = record.failures + 1 if failure else 0
-        record.last_error = failure.error if failure else record.last_error
-
-    # -- hooks ------------------------------------------------------------------------------------------------------
+    def __init__(self, leg: Leg) -> None:
+        self._leg = leg
+        self._started = False
 
     def running(self) -> None:
         self._started = True
@@ -135,9 +55,9 @@ class UpstreamLeg:
         """The command line's `--mode reverse:` wins over the profile unless it names one of the profile's servers."""
         for mode in modes:
             endpoint = Endpoint(mode.scheme, mode.address[0], mode.address[1])
-            if endpoint not in self.endpoints:
+            if endpoint not in self._leg.endpoints:
                 logger.info("upstream taken from --mode", extra={"server": str(endpoint)})
-                self.endpoints, self.records = (endpoint,), {endpoint: ServerRecord()}
+                self._leg.replace_servers(endpoint)
 
     def next_layer(self, nextlayer: NextLayer) -> None:
         context = nextlayer.context
@@ -146,16 +66,16 @@ class UpstreamLeg:
             return
         if len(context.layers) != 1 or context.client.transport_protocol != "tcp":
             return
-        first = self.endpoints[0]
+        first = self._leg.endpoints[0]
         context.server.address = first.address
         context.server.tls = first.tls
         context.server.sni = first.host if first.tls else None
         if starts_like_tls_record(nextlayer.data_client()):
             tls = layers.ClientTLSLayer(context)
-            tls.child_layer = ResilientLayer(context, self)
+            tls.child_layer = ResilientLayer(context, self._leg)
             nextlayer.layer = tls
         else:
-            nextlayer.layer = ResilientLayer(context, self)
+            nextlayer.layer = ResilientLayer(context, self._leg)
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
         # Stock mirrors the client's ALPN offers; the leg speaks HTTP/1.1 upstream.
@@ -164,34 +84,12 @@ class UpstreamLeg:
     def server_connect_error(self, data: ServerConnectionHookData) -> None:
         # Stock keeps the entry of a failed connection until the client leaves: with a dead upstream and a client
         # that stays, that grows without bound.
-        connection = _client_connection(data.client.id)
+        connection = client_connection(data.client.id)
         if connection is not None:
             connection.transports.pop(data.server, None)
 
     async def upstream_retry(self, flow: HTTPFlow) -> None:
         await asyncio.sleep(exchange_of(flow).get("backoff", 0.0))
-
-
-def build_leg(profile: Profile, registry: CollectorRegistry) -> UpstreamLeg:
-    """The leg that this profile describes."""
-    upstream, retry = profile.upstream, profile.upstream.retry
-    limits = LegLimits(
-        connect_timeout=float(upstream.connect_timeout),
-        response_timeout=float(upstream.response_timeout),
-        read_timeout=float(upstream.read_timeout),
-        deadline=float(upstream.deadline),
-        buffer_body=int(profile.limits.buffer_body),
-        max_body=None if profile.limits.max_body is None else int(profile.limits.max_body),
-    )
-    rules = RetryRules(
-        attempts=retry.attempts,
-        on=frozenset(str(kind) for kind in retry.on),
-        methods=frozenset(method.upper() for method in retry.methods),
-        backoff_base=float(retry.backoff.base),
-        backoff_max=float(retry.backoff.max),
-    )
-    endpoints = tuple(parse_endpoint(server) for server in upstream.servers)
-    return UpstreamLeg(limits, rules, endpoints, registry)
 
 
 def engine_options(profile: Profile) -> dict[str, object]:
@@ -216,6 +114,7 @@ def parse_modes(modes: list[str]) -> list[ReverseMode]:
     return [mode for mode in parsed if isinstance(mode, ReverseMode) and mode.scheme in ("http", "https")]
 
 
-def _client_connection(client_id: str) -> ConnectionHandler | None:
+def client_connection(client_id: str) -> ConnectionHandler | None:
+    """The live connection of this client, None once it is gone."""
     proxyserver = ctx.master.addons.get("proxyserver")
     return proxyserver.connections.get(client_id) if isinstance(proxyserver, Proxyserver) else None

@@ -6,7 +6,7 @@ them in step with the database.
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,7 +19,6 @@ from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.outbox.opening import open_database
 from holdfast.outbox.record import SETTLED, OutboxLimits, OutboxRecord, State, capture_row, ledger_row
 
-log = logging.getLogger(__name__)
 _PRUNE_AT_ONCE = 256
 _VACUUM_PAGES = 1024  # a transaction's share
 _SPARE_PAGES = 256  # left in the file for the next records
@@ -94,6 +93,7 @@ class Ledger:
         self._last_seq: int = self.db.execute(_LAST_SEQ).get
         self._data_version = -1
         self._counted = 0.0
+        self._shrunk = False
         self.recount()
 
     def close(self, *, damaged: bool = False) -> None:
@@ -115,11 +115,19 @@ class Ledger:
 
     def commit(self) -> None:
         self.db.execute("COMMIT")
+        if self._shrunk:
+            self._shrunk = False
+            self._checkpoint()
 
     def rollback(self) -> None:
         self.totals = self._before
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
+
+    def _checkpoint(self) -> None:
+        """Bring the log into the database, so that a file that got smaller does so on the disk too."""
+        with contextlib.suppress(apsw.Error):  # what is committed is safe in the log, and the next try brings it in
+            self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def recount(self) -> None:
         """Read the totals from the rows."""
@@ -182,6 +190,7 @@ class Ledger:
         if free > 0:
             # Each page given back is a row of the result, and is given back when it is read.
             self.db.execute(f"PRAGMA incremental_vacuum({min(free, _VACUUM_PAGES)})").fetchall()
+            self._shrunk = True
         return pruned == _PRUNE_AT_ONCE or free > _VACUUM_PAGES
 
     def _prune(self, settled_before: float, most: int) -> int:
@@ -190,9 +199,3 @@ class Ledger:
             self.db.execute("DELETE FROM captures WHERE seq = ?", (seq,))
             self.totals.add(state, -1, -size)
         return len(gone)
-
-    # --- outside of transactions ---
-
-    def checkpoint(self) -> None:
-        """Bring the log into the database, so that a file that got smaller does so on the disk too."""
-        self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -159,6 +159,8 @@ class Queries:
         with self._lock:
             try:
                 return cast(builtins.list[tuple[object, ...]], self._connection().execute(query, bindings).fetchall())
+            except OverflowError:  # a filter beyond 64 bits, which nothing stored can match
+                return []
             except (apsw.CantOpenError, apsw.BusyError, apsw.SQLError, OSError) as error:
                 self._disconnect()
                 raise StoreUnavailable(f"the outbox {self.path} cannot be read: {error}") from error

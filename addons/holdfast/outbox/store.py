@@ -170,7 +170,6 @@ class Outbox:
         """Delete what is past its retention now, instead of some seconds later, and give the space back."""
         while self._wait(Ticket(Ledger.tidy)):
             pass
-        self._wait(Ticket(lambda ledger: None))
 
     # --- queries ---
 

@@ -194,8 +194,6 @@ class Writer:
             log.warning("outbox could not be tidied", extra={"reason": str(ticket.error)})
         elif ticket.result:
             self._next_tidy = 0.0  # there is more, which takes turns with what waits
-        elif self._ledger:
-            self._ledger.checkpoint()
 
     # --- when the file fails ---
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from holdfast.outbox import Outbox, OutboxLimits
-
 from tests.unit.outbox.records import Clock
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord
-from holdfast.outbox import carve
+from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, carve
 from holdfast.outbox.record import from_capture
 from tests.unit.outbox.records import Clock, contents, make_record, pages_of, scribble
 

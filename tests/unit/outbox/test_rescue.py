@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from holdfast.errors import StoreUnavailable
-from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord
+from holdfast.outbox import Outbox, OutboxRecord
 from holdfast.outbox import rescue as rescue_module
 from holdfast.outbox.rescue import finish, rescue
 from tests.unit.outbox.records import NOW, Clock, contents, make_record, pages_of, scribble
@@ -89,7 +89,7 @@ def test_a_record_whose_value_is_lost_stays_visible(
     records: list[OutboxRecord], open_outbox: Callable[..., Outbox], path: Path
 ) -> None:
     """Its client has an id, and that id must not lead to nothing."""
-    lost = {page for page in pages_of(path, "captures")[5:8]}
+    lost = set(pages_of(path, "captures")[5:8])
     scribble(path, 1)
     for page in lost:
         scribble(path, page)
@@ -229,7 +229,7 @@ def test_damage_that_appears_while_running_is_salvaged(outbox: Outbox, path: Pat
     records = [make_record(b"x" * 800) for _ in range(200)]
     for record in records:
         outbox.append_sync(record)
-    outbox._writer._ledger.checkpoint()  # type: ignore[union-attr]
+    outbox._writer._ledger._checkpoint()  # type: ignore[union-attr]
     for table in ("ledger", "sqlite_autoindex_ledger_1"):
         for page in pages_of(path, table):
             scribble(path, page)

@@ -1,0 +1,117 @@
+"""What the upstream leg knows: its bounds, its servers and how they have fared, its clocks. No hooks, no layers."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mitmproxy.connection import Server
+from mitmproxy.http import HTTPFlow
+from prometheus_client import CollectorRegistry, Counter
+
+from holdfast.engine.timers import Timers
+from holdfast.policy.endpoint import Endpoint, parse_endpoint
+from holdfast.policy.failure import Failure
+from holdfast.policy.retry import RetryRules
+from holdfast.profile.settings import Profile
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LegLimits:
+    """The bounds of one request: seconds; bytes of a body that is held, and of one that is let through."""
+
+    connect_timeout: float
+    response_timeout: float
+    read_timeout: float
+    deadline: float
+    buffer_body: int
+    max_body: int | None
+
+
+@dataclass(slots=True)
+class ServerRecord:
+    """What the last attempts at a server showed; `since` is wall-clock time of the last change between up and down."""
+
+    up: bool | None = None
+    since: float | None = None
+    failures: int = 0
+    last_error: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Leg:
+    """Shared by all streams of a chain. `clock` is monotonic seconds, `jitter` uniform in [0, 1)."""
+
+    limits: LegLimits
+    retry_rules: RetryRules
+    endpoints: tuple[Endpoint, ...]
+    timers: Timers
+    registry: CollectorRegistry
+    clock: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+    records: dict[Endpoint, ServerRecord] = field(init=False)
+    _attempts: Counter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.records = {endpoint: ServerRecord() for endpoint in self.endpoints}
+        self._attempts = Counter(
+            "holdfast_upstream_attempts",
+            "Attempts at an upstream server; outcome is ok or what went wrong (RFC 9209 token or http_502 ...).",
+            ["server", "outcome"],
+            registry=self.registry,
+        )
+
+    def replace_servers(self, endpoint: Endpoint) -> None:
+        """Use this server alone."""
+        self.endpoints, self.records = (endpoint,), {endpoint: ServerRecord()}
+
+    def endpoints_for(self, flow: HTTPFlow, aimed: Server) -> tuple[Endpoint, ...]:
+        """The servers to try in order; where an addon has pointed the request elsewhere, only that."""
+        request = flow.request
+        assert aimed.address
+        if (request.host, request.port) == aimed.address[:2] and (request.scheme == "https") == aimed.tls:
+            return self.endpoints
+        return (Endpoint(request.scheme, request.host, request.port),)
+
+    def attempt_ended(self, endpoint: Endpoint, failure: Failure | None) -> None:
+        """Count it, and remember for the health page whether the server answers."""
+        known = endpoint in self.records
+        # An addon may aim at any host: those share one label, so that the number of series stays bounded.
+        self._attempts.labels(str(endpoint) if known else "other", failure.error if failure else "ok").inc()
+        if not known:
+            return
+        record, up = self.records[endpoint], failure is None
+        if record.up is not up:
+            record.up, record.since = up, time.time()
+            level = logging.INFO if up else logging.WARNING
+            error = failure.error if failure else None
+            logger.log(level, "upstream server changed", extra={"server": str(endpoint), "up": up, "error": error})
+        record.failures = record.failures + 1 if failure else 0
+        record.last_error = failure.error if failure else record.last_error
+
+
+def build_leg(profile: Profile, timers: Timers, registry: CollectorRegistry) -> Leg:
+    """The leg that this profile describes."""
+    upstream, retry = profile.upstream, profile.upstream.retry
+    limits = LegLimits(
+        connect_timeout=float(upstream.connect_timeout),
+        response_timeout=float(upstream.response_timeout),
+        read_timeout=float(upstream.read_timeout),
+        deadline=float(upstream.deadline),
+        buffer_body=int(profile.limits.buffer_body),
+        max_body=None if profile.limits.max_body is None else int(profile.limits.max_body),
+    )
+    rules = RetryRules(
+        attempts=retry.attempts,
+        on=frozenset(str(kind) for kind in retry.on),
+        methods=frozenset(method.upper() for method in retry.methods),
+        backoff_base=float(retry.backoff.base),
+        backoff_max=float(retry.backoff.max),
+    )
+    endpoints = tuple(parse_endpoint(server) for server in upstream.servers)
+    return Leg(limits, rules, endpoints, timers, registry)

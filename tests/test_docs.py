@@ -1,0 +1,68 @@
+"""What README and CONTRIBUTING show is run: the profile, the addon, its test."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from holdfast.commands.check import chain_text
+from holdfast.profile.load import load_profile
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of this language, without the indentation of a list."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+
+
+@pytest.fixture
+def mypackage(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """CONTRIBUTING's addon, where its profile and its test look for it."""
+    package, module = types.ModuleType("mypackage"), types.ModuleType("mypackage.addons")
+    exec(compile(blocks("CONTRIBUTING.md", "python")[0], "CONTRIBUTING.md", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "mypackage", package)
+    monkeypatch.setitem(sys.modules, "mypackage.addons", module)
+    return module
+
+
+def test_the_readmes_profile_loads(tmp_path: Path) -> None:
+    """Copied as it stands."""
+    (block,) = blocks("README.md", "yaml")
+    file = tmp_path / "my-profile.yaml"
+    file.write_text(block)
+    profile = load_profile(str(file))
+    assert profile.upstream.servers == ("http://127.0.0.1:3000",)
+    assert "interceptor" in chain_text(profile)
+
+
+def test_the_contributors_addon_loads_by_its_profile(tmp_path: Path, mypackage: types.ModuleType) -> None:
+    """Step two."""
+    (block,) = blocks("CONTRIBUTING.md", "yaml")
+    file = tmp_path / "my-profile.yaml"
+    file.write_text(block)
+    assert load_profile(str(file)).addons[-1].name == "Polite"
+
+
+def test_the_contributors_test_passes(mypackage: types.ModuleType) -> None:
+    """Step four; its assertions run here."""
+    block = blocks("CONTRIBUTING.md", "python")[1]
+    assert block.count("assert") >= 2
+    scope: dict[str, object] = {}
+    exec(compile(block, "CONTRIBUTING.md", "exec"), scope)
+    tests = [value for name, value in scope.items() if name.startswith("test_") and callable(value)]
+    assert len(tests) == 1
+    tests[0]()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "profiles/README.md"])
+def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
+    """Relative links only; the others are not ours."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [t for t in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in t]
+    missing = [t for t in targets if not ((ROOT / page).parent / t).exists()]
+    assert missing == []
