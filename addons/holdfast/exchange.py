@@ -33,6 +33,7 @@ class Exchange(TypedDict, total=False):
     original_host: str  # the client's Host, before reverse mode replaces it
     request_streamed: bool  # bytes of the body went upstream before all of it had arrived
     request_bytes: int  # of a streamed body, which the flow does not keep
+    retry_in: float  # seconds until a server that is held back may be asked again
     backoff: float  # seconds to wait before the next attempt
     route: str
     route_params: dict[str, str]

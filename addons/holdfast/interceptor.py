@@ -90,7 +90,7 @@ class Interceptor:
         """Have the request stored and put what happened in words."""
         exchange = exchange_of(flow)
         wait = self._default.retry_after if rules.retry_after is None else rules.retry_after
-        retry_after, not_retried = math.ceil(float(wait)), exchange.get("not_retried", "")
+        retry_after, not_retried = math.ceil(max(wait, exchange.get("retry_in", 0.0))), exchange.get("not_retried", "")
         if self._gateway.sink is None or not rules.capture:
             return not_captured_answer(failure, 503, "", retry_after, not_retried)
         try:

@@ -96,7 +96,14 @@ async def _server(gateway: Gateway, endpoint: Endpoint) -> Health:
 
 def _record(gateway: Gateway, server: Endpoint) -> dict[str, Any]:
     record = gateway.leg.records[server]
-    return {"consecutive_failures": record.failures, "last_error": record.last_error, "since": record.since}
+    pooled = next(each for each in gateway.leg.pool.servers if each.endpoint == server)
+    circuit = pooled.breaker.state(gateway.leg.clock())
+    return {
+        "circuit": circuit,
+        "consecutive_failures": record.failures,
+        "last_error": record.last_error,
+        "since": record.since,
+    }
 
 
 def _plain(health: Health) -> dict[str, Any]:

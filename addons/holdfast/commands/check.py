@@ -37,7 +37,9 @@ def chain_text(profile: Profile) -> str:
     """The resolved chain for people."""
     lines = [f"{profile.source}: ok", f"listen    {profile.listen}"]
     lines.append(f"admin     {profile.admin.listen or 'off'}{' (token)' if profile.admin.token else ''}")
-    lines += [f"upstream  {server}" for server in profile.upstream.servers]
+    lines += [
+        f"upstream  {server.url}{' (backup)' if server.backup else ''}" for server in profile.upstream.each_server()
+    ]
     width = max((len(entry.name) for entry in profile.addons), default=0)
     for number, entry in enumerate(profile.addons, 1):
         where = f"{entry.file}:{entry.line}"

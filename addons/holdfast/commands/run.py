@@ -41,7 +41,7 @@ def mitmproxy_arguments(profile: Profile, *, web: bool) -> list[str]:
         options["web_open_browser"] = "false"
     else:
         options |= {"flow_detail": "0", "termlog_verbosity": "warn"}  # the access log says it
-    arguments = ["--mode", f"reverse:{parse_endpoint(profile.upstream.servers[0])}"]
+    arguments = ["--mode", f"reverse:{parse_endpoint(profile.upstream.each_server()[0].url)}"]
     for name, value in options.items():
         arguments += ["--set", f"{name}={value}"]
     return arguments

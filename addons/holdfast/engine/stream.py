@@ -42,7 +42,7 @@ from holdfast.engine.leg import Leg
 from holdfast.engine.timers import Cancellable, TimerFired
 from holdfast.exchange import Exchange, exchange_of
 from holdfast.policy.answer import Answer, addon_failed_answer, too_large_answer, upstream_failed_answer
-from holdfast.policy.failure import GATEWAY_STATUSES, Failure, answered_with, connect_failure
+from holdfast.policy.failure import GATEWAY_STATUSES, NO_SERVER, Failure, answered_with, connect_failure
 from holdfast.policy.retry import Retry
 
 _RESPONSE_EVENTS = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
@@ -68,6 +68,7 @@ class ResilientStream(HttpStream):
         self._leg = leg
         self._timer: Cancellable | None = None
         self._progress_at = 0.0
+        self._last_failure: Failure | None = None
         self._discard_at_most: int | None = None
 
     @property
@@ -85,6 +86,9 @@ class ResilientStream(HttpStream):
         """Connect to a server, as often as the rules allow. False: the request has been ended here."""
         while True:
             endpoint = self._attempts.next(self.context.options.keep_host_header)
+            if endpoint is None:
+                yield from self._give_up(self._last_failure or NO_SERVER, "breaker")
+                return False
             self.connect_timed_out = False
             self._arm(self._leg.limits.connect_timeout)
             connection, err = yield GetHttpConnection(endpoint.address, endpoint.tls, None)
@@ -102,6 +106,7 @@ class ResilientStream(HttpStream):
     def _attempt_failed(self, failure: Failure) -> CommandGenerator[bool]:
         """Account for it, then wait for the next attempt (True) or answer for good (False)."""
         self._disarm()
+        self._last_failure = failure
         self._attempts.ended(failure)
         self._drop_stale_events()
         verdict, exchange = self._attempts.verdict(failure), self._exchange
@@ -112,9 +117,25 @@ class ResilientStream(HttpStream):
                 return False
             self.flow.response = None
             return True
-        exchange["not_retried"] = verdict.reason
-        yield from self._finish(failure)
+        yield from self._give_up(failure, verdict.reason)
         return False
+
+    def _give_up(self, failure: Failure, reason: str) -> CommandGenerator[None]:
+        """No further attempt, and why."""
+        self._exchange["not_retried"] = reason
+        self._leg.not_retried(reason)
+        yield from self._finish(failure)
+
+    def check_killed(self, emit_error_hook: bool) -> CommandGenerator[bool]:
+        """As stock; an attempt under way ends with it."""
+        killed = yield from super().check_killed(emit_error_hook)
+        if killed:
+            self._abandon()
+        return killed
+
+    def _abandon(self) -> None:
+        if "_attempts" in vars(self):
+            self._attempts.abandoned()
 
     def _finish(self, failure: Failure) -> CommandGenerator[None]:
         """The last attempt has failed: let the addons answer, or answer plainly, and keep the client's connection."""
@@ -325,6 +346,7 @@ class ResilientStream(HttpStream):
         """As stock once the client has seen part of an answer; before that, it is a failure of the attempt."""
         if isinstance(event, RequestProtocolError):
             self._disarm()
+            self._abandon()
             yield from super().handle_protocol_error(event)
         elif self._awaiting_response:
             yield from self._response_failed(response_failure(event, self.flow.response is not None))

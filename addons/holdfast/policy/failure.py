@@ -54,6 +54,10 @@ class Failure:
         return self.error in _TIMEOUTS or self.status == 504
 
 
+# RFC 9209: "recent attempts to communicate with it may have failed, or a health check may indicate that it is down".
+NO_SERVER = Failure("destination_unavailable", "every upstream server is held back after failures")
+
+
 def answered_with(status: int) -> Failure:
     """The upstream answered, with a status that counts as a failure."""
     return Failure(f"http_{status}", f"the upstream answered {status}", status)

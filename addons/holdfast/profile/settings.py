@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from holdfast.profile.addresses import check_listen, check_method, check_path, check_server, is_loopback
-from holdfast.profile.values import Duration, Size
+from holdfast.profile.values import Duration, Share, Size
 
 OnError = Literal["open", "closed"]
 FailureKind = Literal["connect", "reset", "timeout", "502", "503", "504"]
@@ -82,15 +82,68 @@ class RetrySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         ),
     ] = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE")
     backoff: Annotated[BackoffSettings, Meta(description="The waiting time between attempts.")] = BackoffSettings()
+    budget: Annotated[
+        Share | None,
+        Meta(description="Retries are at most this share of live requests (and 3 a second); `null`: no bound."),
+    ] = Share("20%")
+
+
+class BreakerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When a server is left alone, and how it comes back."""
+
+    max_fails: Annotated[int, Meta(description="Failures in a row that open it; 0: they do not count.", ge=0)] = 3
+    fail_timeout: Annotated[
+        Duration, Meta(description="How long it stays open before a probe may go.", extra=_ABOVE_ZERO)
+    ] = Duration("30s")
+    failure_rate: Annotated[
+        Share | None,
+        Meta(description="Share of failures and 5xx answers within `window` that opens it; `null`: none does."),
+    ] = None
+    min_requests: Annotated[int, Meta(description="Fewer within `window` say nothing about a rate.", ge=1)] = 20
+    window: Annotated[Duration, Meta(description="What `failure_rate` looks back on.", extra=_ABOVE_ZERO)] = Duration(
+        "10s"
+    )
+    probes: Annotated[
+        int, Meta(description="Requests let through after `fail_timeout`; all must succeed to close it.", ge=1)
+    ] = 1
+    slow_start: Annotated[
+        Duration, Meta(description="Over which a server that has come back gets its full share again.")
+    ] = Duration("0s")
+    keep: Annotated[
+        Share, Meta(description="Share of the servers that `failure_rate` leaves in service, however they do.")
+    ] = Share("50%")
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One server, where its address alone does not say enough."""
+
+    url: Annotated[ServerUrl, Meta(description="Base URL without a path.")]
+    weight: Annotated[int, Meta(description="Its share of the traffic, relative to the others'.", ge=1, le=1000)] = 1
+    backup: Annotated[bool, Meta(description="Asked only when the others cannot be.")] = False
+
+
+class HealthCheckSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Asking the servers without being asked."""
+
+    path: Annotated[UrlPath, Meta(description="What is fetched; any answer below 500 is healthy.")] = "/"
+    interval: Annotated[Duration, Meta(description="Between two checks of a server.", extra=_ABOVE_ZERO)] = Duration(
+        "5s"
+    )
+    timeout: Annotated[Duration, Meta(description="For one check.", extra=_ABOVE_ZERO)] = Duration("2s")
+    unhealthy_after: Annotated[int, Meta(description="Failed checks in a row that take a server out.", ge=1)] = 2
+    healthy_after: Annotated[int, Meta(description="Good checks in a row that take it in again.", ge=1)] = 1
 
 
 class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The servers behind the gateway, and how much patience it has with them."""
 
     servers: Annotated[
-        tuple[ServerUrl, ...],
-        Meta(description="Base URLs without a path; a later one is tried when those before it fail.", min_length=1),
+        tuple[ServerUrl | ServerSettings, ...],
+        Meta(description="Base URLs without a path, or mappings with `url`, `weight`, `backup`.", min_length=1),
     ] = ("http://127.0.0.1:3000",)
+    balance: Annotated[
+        Literal["round_robin", "least_outstanding"], Meta(description="Which server is next, by weight in both.")
+    ] = "round_robin"
     connect_timeout: Annotated[
         Duration, Meta(description="For the connection of one attempt, TLS included.", extra=_ABOVE_ZERO)
     ] = Duration("5s")
@@ -114,6 +167,14 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     verify_tls: Annotated[bool, Meta(description="Check the certificates of https servers.")] = True
     retry: Annotated[RetrySettings, Meta(description="Repeating failed attempts.")] = RetrySettings()
+    breaker: Annotated[BreakerSettings, Meta(description="The circuit breaker of each server.")] = BreakerSettings()
+    health_check: Annotated[
+        HealthCheckSettings | None, Meta(description="Active health checks; `null`: none are made.")
+    ] = None
+
+    def each_server(self) -> tuple[ServerSettings, ...]:
+        """All servers in their long form."""
+        return tuple(ServerSettings(url=s) if isinstance(s, str) else s for s in self.servers)
 
 
 class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

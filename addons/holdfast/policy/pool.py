@@ -1,0 +1,90 @@
+"""The servers behind one upstream: whose turn it is, and who is left alone.
+
+First those that are no backups, then the backups; among them the ones this request has not tried yet. Whom the breaker
+or the health check holds back is not asked at all, so that with all of them held back the answer is immediate.
+
+Times are seconds of a monotonic clock, passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from holdfast.policy.breaker import Breaker
+from holdfast.policy.endpoint import Endpoint
+
+Balance = Literal["round_robin", "least_outstanding"]
+
+
+@dataclass(slots=True, eq=False)
+class PoolServer:
+    """One server and what the pool knows of it."""
+
+    endpoint: Endpoint
+    breaker: Breaker
+    weight: int = 1
+    backup: bool = False
+    healthy: bool = True  # what the active health check says; True without one
+    outstanding: int = 0  # attempts under way
+    turn: float = 0.0  # smooth weighted round robin: who has waited longest
+
+    def available(self, now: float) -> bool:
+        """Whether it may be asked now."""
+        return self.healthy and self.breaker.allows(now)
+
+
+class Pool:
+    """`keep` is the share of servers (0..1) that opening by failure rate must leave in service."""
+
+    def __init__(self, servers: Iterable[PoolServer], balance: Balance = "round_robin", keep: float = 0.0) -> None:
+        self.servers = tuple(servers)
+        self._balance = balance
+        self._keep = keep
+
+    def pick(self, now: float, tried: Collection[Endpoint] = ()) -> PoolServer | None:
+        """The server for the next attempt, None if all are held back. Its attempt has begun: end it by `end`."""
+        available = [server for server in self.servers if server.available(now)]
+        for backup in (False, True):
+            ranked = [server for server in available if server.backup is backup]
+            fresh = [server for server in ranked if server.endpoint not in tried]
+            # A backup that was not tried is better than a server that has just failed.
+            if fresh or (ranked and (backup or not any(s.backup and s.endpoint not in tried for s in available))):
+                return self._begin(self._choose(fresh or ranked, now), now)
+        return None
+
+    def end(self, server: PoolServer, now: float, *, failed: bool | None, server_error: bool = False) -> None:
+        """The attempt has ended; `failed` None: nobody knows how. `server_error`: answered, with a 5xx."""
+        server.outstanding -= 1
+        if failed is None:
+            server.breaker.abandoned(now)
+        elif failed:
+            server.breaker.failed(now, by_rate=self._spare(now))
+        else:
+            server.breaker.succeeded(now, server_error=server_error, by_rate=self._spare(now))
+
+    def retry_in(self, now: float) -> float:
+        """Seconds until the first server that is held back may be asked again."""
+        return min((server.breaker.retry_in(now) for server in self.servers), default=0.0)
+
+    def _spare(self, now: float) -> bool:
+        """Whether one server less would leave enough."""
+        closed = sum(server.breaker.state(now) == "closed" for server in self.servers)
+        return (closed - 1) >= self._keep * len(self.servers)
+
+    def _begin(self, server: PoolServer, now: float) -> PoolServer:
+        server.breaker.permit(now)
+        server.outstanding += 1
+        return server
+
+    def _choose(self, servers: list[PoolServer], now: float) -> PoolServer:
+        weights = {server.endpoint: server.weight * server.breaker.weight(now) for server in servers}
+        for server in servers:
+            server.turn += weights[server.endpoint]
+        if self._balance == "least_outstanding":
+            chosen = min(servers, key=lambda s: ((s.outstanding + 1) / weights[s.endpoint], -s.turn))
+        else:
+            chosen = max(servers, key=lambda s: s.turn)
+        chosen.turn -= sum(weights.values())
+        return chosen

@@ -1,0 +1,121 @@
+"""policy.breaker: when a server is left alone, and how it comes back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.policy.breaker import Breaker, BreakerRules
+
+
+def fail(breaker: Breaker, now: float, times: int = 1) -> None:
+    for _ in range(times):
+        breaker.permit(now)
+        breaker.failed(now)
+
+
+def test_it_opens_after_max_fails_in_a_row_and_not_before() -> None:
+    """The original design: 3 failures, 30 seconds."""
+    breaker = Breaker(BreakerRules())
+    fail(breaker, 0.0, 2)
+    breaker.succeeded(0.0)
+    fail(breaker, 1.0, 2)
+    assert breaker.state(1.0) == "closed"
+    fail(breaker, 1.0)
+    assert breaker.state(1.0) == "open"
+    assert not breaker.allows(30.9)
+    assert breaker.retry_in(21.0) == 10.0
+
+
+def test_half_open_lets_only_the_probes_through() -> None:
+    """The others are refused until the probes have told."""
+    breaker = Breaker(BreakerRules(probes=2))
+    fail(breaker, 0.0, 3)
+    assert breaker.state(30.0) == "half_open"
+    for _ in range(2):
+        assert breaker.allows(30.0)
+        breaker.permit(30.0)
+    assert not breaker.allows(30.0)
+    breaker.succeeded(30.1)
+    assert breaker.state(30.1) == "half_open"
+    assert not breaker.allows(30.1)
+    breaker.succeeded(30.2)
+    assert breaker.state(30.2) == "closed"
+
+
+def test_a_failed_probe_opens_it_for_another_round() -> None:
+    """From the moment of that failure on."""
+    breaker = Breaker(BreakerRules())
+    fail(breaker, 0.0, 3)
+    breaker.permit(30.0)
+    breaker.failed(31.0)
+    assert breaker.state(60.9) == "open"
+    assert breaker.state(61.0) == "half_open"
+
+
+def test_a_probe_whose_client_left_gives_its_place_back() -> None:
+    """Or the breaker would stay half-open for ever."""
+    breaker = Breaker(BreakerRules())
+    fail(breaker, 0.0, 3)
+    breaker.permit(30.0)
+    assert not breaker.allows(30.0)
+    breaker.abandoned(30.0)
+    assert breaker.allows(30.0)
+
+
+@pytest.mark.parametrize(("failures", "state"), [(10, "closed"), (11, "open")])
+def test_a_rate_opens_it_although_no_three_in_a_row_failed(failures: int, state: str) -> None:
+    """More than half of twenty within the window."""
+    breaker = Breaker(BreakerRules(max_fails=0, failure_rate=0.5, min_requests=20))
+    for n in range(20):
+        (breaker.failed if n >= 20 - failures else breaker.succeeded)(n * 0.1)
+    assert breaker.state(2.0) == state
+
+
+def test_failures_that_have_left_the_window_do_not_count() -> None:
+    """The window slides."""
+    breaker = Breaker(BreakerRules(max_fails=0, failure_rate=0.5, min_requests=4, window=10))
+    fail(breaker, 0.0, 3)
+    breaker.succeeded(11.0)
+    fail(breaker, 11.0, 2)
+    assert breaker.state(11.0) == "closed"
+
+
+def test_a_server_that_has_come_back_starts_slowly() -> None:
+    """Its share grows with the time since."""
+    breaker = Breaker(BreakerRules(slow_start=10.0))
+    assert breaker.weight(0.0) == 1.0
+    fail(breaker, 0.0, 3)
+    breaker.permit(30.0)
+    breaker.succeeded(30.0)
+    assert breaker.weight(30.0) == 0.1
+    assert breaker.weight(35.0) == 0.5
+    assert breaker.weight(45.0) == 1.0
+
+
+def test_one_that_was_opened_by_hand_stays_open() -> None:
+    """Until it is closed by hand."""
+    breaker = Breaker(BreakerRules())
+    breaker.force(True, 0.0)
+    assert breaker.state(1e6) == "open"
+    breaker.force(False, 1e6)
+    assert breaker.state(1e6) == "closed"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["succeed", "fail", "leave"]), st.floats(0, 40)), max_size=60))
+def test_whatever_happens_it_lets_a_probe_through_in_the_end(steps: list[tuple[str, float]]) -> None:
+    """No order of events can lock a server out for longer than fail_timeout, nor let more probes in than allowed."""
+    breaker, now = Breaker(BreakerRules(probes=2, failure_rate=0.5, min_requests=3)), 0.0
+    in_flight = 0
+    for what, later in steps:
+        now += later
+        if breaker.allows(now):
+            half_open = breaker.state(now) == "half_open"
+            breaker.permit(now)
+            in_flight += 1
+            assert not half_open or breaker._probing <= 2
+        if in_flight:
+            in_flight -= 1
+            {"succeed": breaker.succeeded, "fail": breaker.failed, "leave": breaker.abandoned}[what](now)
+    for _ in range(in_flight):
+        breaker.abandoned(now)
+    assert breaker.allows(now + 30.0)
