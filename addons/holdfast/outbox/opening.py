@@ -18,6 +18,7 @@ from holdfast.outbox.database import (
     connect,
     create_schema,
     make_private_file,
+    refusal,
     sync_folder,
 )
 from holdfast.outbox.rescue import Rescue, finish, is_ours, rescue
@@ -55,7 +56,8 @@ def open_database(path: Path, now: float, *, damaged: bool = False) -> tuple[aps
         except DAMAGE:
             return _rescued(path, now)
     except (apsw.Error, OSError) as error:
-        raise StoreUnavailable(f"the outbox {path} cannot be opened: {error}") from error
+        advice = "free space on its disk" if refusal(error).reason == "disk_full" else "see to its disk and its folder"
+        raise StoreUnavailable(f"the outbox {path} cannot be opened ({error}): {advice}") from error
 
 
 def _rescued(path: Path, now: float) -> tuple[apsw.Connection, Rescue]:

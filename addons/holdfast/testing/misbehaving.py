@@ -24,6 +24,8 @@ from holdfast.testing.steps import Answer, Break, Garbage, How, Plan, Received, 
 LONGEST_LINE = 4 * 1024 * 1024
 PIECE = 64 * 1024
 OK = Answer()
+MOMENT = 0.02
+"""Seconds before a reset: it throws away what the client has not read yet, and cuts short its connect()."""
 
 
 class MisbehavingOrigin:
@@ -166,7 +168,10 @@ class MisbehavingOrigin:
         step = self._script.next(received)
         if not (isinstance(step, Answer) and step.early):
             await connection.read_body(received)
-        return await connection.act(step, received)
+        kept = await connection.act(step, received)
+        if kept and not received.complete:
+            await connection.read_body(received)
+        return kept
 
     async def _note(self, received: Received) -> None:
         async with self._progress:
@@ -233,7 +238,7 @@ class _Connection:
         match step:
             case Answer():
                 await self._answer(step, bodiless=received.method == "HEAD")
-                return received.complete and not (step.hang_up or step.announce)
+                return not (step.hang_up or step.announce)
             case Break():
                 await self.send(step.sent())
                 await self._break(step.how)
@@ -243,6 +248,7 @@ class _Connection:
 
     async def _answer(self, step: Answer, *, bodiless: bool) -> None:
         await asyncio.sleep(step.delay)
+        await self.send(step.interim)
         await self.send(step.head())
         if bodiless:
             return
@@ -259,6 +265,8 @@ class _Connection:
     async def _break(self, how: How) -> None:
         if how == "hang":
             await self._hang()
+        elif how == "reset":
+            await asyncio.sleep(MOMENT)
         self.end(how)
 
     async def _hang(self) -> None:
@@ -280,7 +288,7 @@ async def _break_socket(client: socket.socket, how: How) -> None:
         if how == "fin":
             client.shutdown(socket.SHUT_WR)  # closing with bytes unread would be a reset
         if how == "reset":
-            await asyncio.sleep(0.02)  # let the client's connect() return first, or it would call this a refusal
+            await asyncio.sleep(MOMENT)
             _linger_not(client)
         else:
             await _until_gone(client)
