@@ -22,7 +22,16 @@ def test_a_server_address(text: str, endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["127.0.0.1:3000", "ftp://a", "http://", "http://a/path", "http://a?x", "http://u:p@a", "http://a:0", "http://a:99999"]
+    [
+        "127.0.0.1:3000",
+        "ftp://a",
+        "http://",
+        "http://a/path",
+        "http://a?x",
+        "http://u:p@a",
+        "http://a:0",
+        "http://a:99999",
+    ],
 )
 def test_what_is_no_server_address_is_refused_with_an_example(text: str) -> None:
     """The message says what to write."""
