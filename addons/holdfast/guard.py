@@ -15,8 +15,9 @@ from typing import Any
 
 from mitmproxy.exceptions import AddonHalt, OptionsError
 from mitmproxy.hooks import all_hooks
-from mitmproxy.http import HTTPFlow, Response
+from mitmproxy.http import HTTPFlow
 
+from holdfast.answering import as_response
 from holdfast.exchange import exchange_of
 from holdfast.policy.answer import addon_failed_answer
 from holdfast.profile.settings import AddonEntry
@@ -97,8 +98,7 @@ class Guard:
 def close(flow: HTTPFlow, hook: str, addon: str) -> None:
     """Fail this request with 500, as far as the client has not seen an answer yet."""
     exchange_of(flow)["closed_by"] = addon
-    answer = addon_failed_answer(addon)
-    response = Response.make(answer.status, answer.body, dict(answer.headers))
+    response = as_response(addon_failed_answer(addon), flow)
     if hook in ("requestheaders", "request"):
         # A response and a streamed body exclude each other in mitmproxy: the rest of the body is read and dropped.
         flow.request.stream = False

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from mitmproxy.http import HTTPFlow, Response
 from msgspec import Meta, Struct, field
 
+from holdfast.answering import as_response
 from holdfast.errors import CaptureRefused
 from holdfast.exchange import exchange_of, route_of
 from holdfast.gateway import Gateway
@@ -84,7 +85,7 @@ class Interceptor:
         if failure.kind not in (self._default.on if rules.on is None else rules.on):
             return
         answer = await self._store(flow, failure, rules)
-        flow.response = Response.make(answer.status, answer.body, dict(answer.headers))
+        flow.response = as_response(answer, flow)
 
     async def _store(self, flow: HTTPFlow, failure: Failure, rules: RouteAnswer) -> Answer:
         """Have the request stored and put what happened in words."""

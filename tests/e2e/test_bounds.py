@@ -306,10 +306,8 @@ async def test_two_thousand_connections_at_once_are_all_answered(tmp_path: Path,
         times = {f"upstream__{key}": "30s" for key in ("connect_timeout", "response_timeout", "deadline")}
         made = profile(upstream, **times, log={"access": False})
         async with Gateway(tmp_path, upstream, made=made) as gateway, contextlib.AsyncExitStack() as stack:
-            clients = []
-            for _ in range(20):
-                batch = [raw.RawClient(gateway.port) for _ in range(100)]
-                clients += await asyncio.gather(*(stack.enter_async_context(client) for client in batch))
+            made_ready = [raw.RawClient(gateway.port) for _ in range(2000)]
+            clients = await asyncio.gather(*(stack.enter_async_context(client) for client in made_ready))
             for client in clients:
                 await client.send(raw.head("GET", "/api/users"))
             answers = await asyncio.gather(*(client.answer(within=60) for client in clients))

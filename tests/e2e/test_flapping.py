@@ -137,6 +137,18 @@ async def test_a_second_server_takes_over_when_the_first_is_down(tmp_path: Path)
             assert len(dead.requests) == 1
 
 
+async def test_a_name_with_two_addresses_is_served_and_refused_like_one(tmp_path: Path) -> None:
+    """`localhost` is ::1 and 127.0.0.1, and the upstream listens on one of them only."""
+    async with MisbehavingOrigin() as origin:
+        url = f"http://localhost:{origin.port}"
+        async with Gateway(tmp_path, url, made=profile(url)) as gateway, raw.RawClient(gateway.port) as client:
+            assert (await client.request("GET", "/api/users")).status == 200
+            assert origin.requests[0].header("host") == f"localhost:{origin.port}"
+            async with origin.refusing():
+                refused = await client.request("GET", "/api/users")
+            assert "error=connection_refused" in (refused.header("proxy-status") or "")
+
+
 async def test_many_clients_through_a_flapping_upstream_get_what_they_asked_for(
     gateway: Gateway, origin: MisbehavingOrigin
 ) -> None:

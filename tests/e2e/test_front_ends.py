@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,6 +48,21 @@ async def test_the_whole_chain_works_under_every_front_end(tmp_path: Path, front
         assert figures[name, "fate=retried", "method=GET", "route=users", "status=200"] == 1
         assert figures[name, "fate=ok", "method=GET", "route=users", "status=200"] == 2
         assert await gateway.terminate() == 0
+
+
+async def test_a_shipped_profile_runs_by_its_name(tmp_path: Path) -> None:
+    """With the listener, the admin surface and the upstream given on the command line."""
+    async with (
+        MisbehavingOrigin() as origin,
+        Gateway(tmp_path, origin.url, made="sidecar", env={"KAFKA_URL": "", "REDIS_URL": ""}) as gateway,
+        raw.RawClient(gateway.port) as client,
+    ):
+        assert (await client.request("GET", "/api/users")).body == b"ok"
+        async with origin.refusing():
+            captured = await client.request("POST", "/api/users", body=BODY)
+        assert captured.capture_id
+        assert [capture["id"] for capture in await gateway.captures()] == [captured.capture_id]
+        assert (await gateway.admin("/config")).json()["upstream"]["servers"] == [origin.url]
 
 
 async def test_mitmweb_shows_what_became_of_each_flow(tmp_path: Path) -> None:
@@ -191,6 +207,13 @@ async def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert len(lines) == 3
     text = yaml.safe_dump(made, sort_keys=False).splitlines()
     assert {"upstraem", "rooter", "nowhere"} <= set(re.findall(r"\w+", " ".join(text[n - 1] for n in lines)))
+
+
+async def test_no_way_in_leads_past_the_chain(tmp_path: Path) -> None:
+    """For an https upstream mitmproxy would answer HTTP/3 on the same port, where nothing is retried or captured."""
+    async with Gateway(tmp_path, "https://127.0.0.1:9") as gateway:
+        with socket.socket(type=socket.SOCK_DGRAM) as nobody_else:
+            nobody_else.bind(("127.0.0.1", gateway.port))
 
 
 @pytest.mark.parametrize("front", FRONTS)

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from holdfast.origin import Origin
+from holdfast.errors import HoldfastError
+from holdfast.origin import Origin, main_origin
 from holdfast.origin.state import LOG_LENGTH
 
 
@@ -206,6 +207,12 @@ async def test_a_request_that_breaks_off_in_its_body_is_logged_as_such(
         while not (entries := await log(client)):
             await asyncio.sleep(0.01)
     assert [(e["body_bytes"], e["complete"]) for e in entries] == [(4, False)]
+
+
+async def test_a_port_that_is_taken_is_said_in_a_sentence(origin: Origin) -> None:
+    """What to do about it, and no trace."""
+    with pytest.raises(HoldfastError, match=f"{origin.port}.*--port"):
+        await asyncio.to_thread(main_origin, "127.0.0.1", origin.port)
 
 
 async def test_the_log_is_bounded(origin: Origin) -> None:

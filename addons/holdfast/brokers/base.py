@@ -45,6 +45,7 @@ class Broker(Protocol):
     name: str
     durable: bool  # what is delivered survives a power cut
     publishes: bool  # False: nothing is to be published, records stay in the outbox
+    trouble: str  # what has kept messages from being delivered since the last one was; empty if nothing is known
 
     def start(self) -> None:
         """Connect, or begin to. BrokerUnavailable if that is not possible now."""

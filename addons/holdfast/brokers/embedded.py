@@ -12,6 +12,7 @@ class EmbeddedBroker:
     name = "embedded"
     durable = True
     publishes = False
+    trouble = ""
 
     def start(self) -> None:
         """Nothing to connect to."""

@@ -28,6 +28,7 @@ class FileBroker:
     name = "file"
     durable = True
     publishes = True
+    trouble = ""  # every failure is reported with the message it is of
 
     def __init__(self, place: str, topic: str) -> None:
         if not place.startswith("/"):

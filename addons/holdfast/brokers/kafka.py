@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -18,6 +19,7 @@ from holdfast.brokers.base import BrokerHealth, ConnectionLost, Delivery, Messag
 from holdfast.errors import BrokerUnavailable, PoisonRecord
 
 log = logging.getLogger(__name__)
+_LAST_ANSWERS = 1.0  # seconds to wait for them when the producer is given up
 type Config = dict[str, str | int | bool]
 
 _SERVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -53,7 +55,6 @@ _POISON = frozenset(
         KafkaError.RECORD_LIST_TOO_LARGE,
         KafkaError.INVALID_RECORD,
         KafkaError.INVALID_TIMESTAMP,
-        KafkaError._INVALID_ARG,
     }
 )
 
@@ -73,13 +74,12 @@ class KafkaBroker:
         self._config = _config(options)
         self._producer: Producer | None = None
         self._fatal = ""
-        _try_out(self._config)
+        self.trouble = ""
+        _try_out(self._config, options)
 
     def start(self) -> None:
         self._fatal = ""
-        self._producer = _producer(
-            {**self._config, "bootstrap.servers": self._servers, "error_cb": self._on_error, "logger": _Quiet()}
-        )
+        self._producer = self._connect()
 
     def publish(self, message: Message, on_delivery: Delivery) -> None:
         producer = self._running()
@@ -89,7 +89,7 @@ class KafkaBroker:
                 message.value,
                 message.key or None,
                 headers=list(message.headers),
-                on_delivery=lambda error, _: on_delivery(translate(error) if error else None),
+                on_delivery=lambda error, _: self._report(error, on_delivery),
             )
         except BufferError as error:
             raise BrokerUnavailable("Kafka does not keep up: the queue to it is full") from error
@@ -111,11 +111,12 @@ class KafkaBroker:
             raise ConnectionLost(error.args[0].str()) from error
 
     def health(self, timeout: float) -> BrokerHealth:
-        producer = self._producer
-        if producer is None:
-            return BrokerHealth(ok=False, detail=f"not connected to Kafka at {self._servers}")
         try:
+            # Between two connections the question is the same, and the answer what keeps the next one from working.
+            producer = self._producer or self._connect()
             found = producer.list_topics(self._topic, timeout=timeout).topics.get(self._topic)
+        except BrokerUnavailable as error:
+            return BrokerHealth(ok=False, detail=f"Kafka cannot be asked: {error}")
         except KafkaException as error:
             return BrokerHealth(ok=False, detail=f"Kafka at {self._servers} does not answer: {error.args[0].str()}")
         if found is None or (found.error and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
@@ -132,19 +133,34 @@ class KafkaBroker:
     def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer:
-            with contextlib.suppress(KafkaException):  # the fatal error that it is closed for
-                producer.purge()
-                producer.poll(0)  # reports what was purged, and deliveries that were not reported yet
+            # What is on the wire may be stored already: whoever publishes it anew without knowing makes a duplicate.
+            producer.purge(in_queue=True, in_flight=False)
+            deadline = time.monotonic() + _LAST_ANSWERS
+            while len(producer) and time.monotonic() < deadline:
+                _report(producer, 0.05)
+            producer.purge()
+            _report(producer, 0.0)
+
+    def _connect(self) -> Producer:
+        return _producer(
+            {**self._config, "bootstrap.servers": self._servers, "error_cb": self._on_error, "logger": _Quiet()}
+        )
 
     def _running(self) -> Producer:
         if self._producer is None:
             raise ConnectionLost("not connected to Kafka")
         return self._producer
 
+    def _report(self, error: KafkaError | None, on_delivery: Delivery) -> None:
+        if error is None:
+            self.trouble = ""
+        on_delivery(translate(error) if error else None)
+
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error.str()
-        log.info("kafka client reports an error", extra={"error": error.name(), "detail": error.str()})
+        self.trouble = error.str()
+        log.debug("kafka client reports an error", extra={"error": error.name(), "detail": error.str()})
 
 
 def translate(error: KafkaError) -> PoisonRecord | BrokerUnavailable:
@@ -154,6 +170,11 @@ def translate(error: KafkaError) -> PoisonRecord | BrokerUnavailable:
     if error.code() in _POISON:
         return PoisonRecord(f"Kafka refuses it: {error.str()}")
     return BrokerUnavailable(error.str())
+
+
+def _report(producer: Producer, timeout: float) -> None:
+    with contextlib.suppress(KafkaException):  # the fatal error that it is closed for
+        producer.poll(timeout)
 
 
 class _Quiet:
@@ -187,12 +208,22 @@ def _config(options: Mapping[str, str]) -> Config:
     return config
 
 
-def _try_out(config: Config) -> None:
+def _try_out(config: Config, options: Mapping[str, str]) -> None:
     """ValueError if librdkafka does not take the options. Without servers it connects to nothing."""
     try:
         _producer({**config, "logger": _Quiet()})
     except BrokerUnavailable as error:
-        raise ValueError(f"Kafka option: {error}") from error
+        # librdkafka may call an option by another of its names, so the one that is meant is found by leaving it out.
+        wrong = [name for name in options if _is_taken({key: options[key] for key in options if key != name})]
+        raise ValueError(f"Kafka option {', '.join(wrong) or 'in several places'}: {error}") from error
+
+
+def _is_taken(options: Mapping[str, str]) -> bool:
+    try:
+        _producer({**DEFAULTS, **options, "logger": _Quiet()})
+    except BrokerUnavailable:
+        return False
+    return True
 
 
 def _producer(config: Mapping[str, object]) -> Producer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+from dataclasses import replace
 
 from mitmproxy.options import Options
 from mitmproxy.tools import cmdline
@@ -41,7 +42,9 @@ def mitmproxy_arguments(profile: Profile, *, web: bool) -> list[str]:
         options["web_open_browser"] = "false"
     else:
         options |= {"flow_detail": "0", "termlog_verbosity": "warn"}  # the access log says it
-    arguments = ["--mode", f"reverse:{parse_endpoint(profile.upstream.each_server()[0].url)}"]
+    # Always http: the upstream leg decides on TLS, and with https mitmproxy would open a UDP port for HTTP/3 as well.
+    server = replace(parse_endpoint(profile.upstream.each_server()[0].url), scheme="http")
+    arguments = ["--mode", f"reverse:{server}"]
     for name, value in options.items():
         arguments += ["--set", f"{name}={value}"]
     return arguments

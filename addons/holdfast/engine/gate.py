@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 from mitmproxy.utils import asyncio_utils
 
 from holdfast.ending import end_process
 from holdfast.gateway import Gateway
 
 logger = logging.getLogger(__name__)
+BACKLOG = 4096
 
 
 class Gate:
@@ -31,6 +34,7 @@ class Gate:
         if not ctx.options.server:
             ctx.options.update(server=True)
             await _bound()
+        _widen_backlogs()
         self._gateway.phase = "serving"
         addresses = [f"{host}:{port}" for host, port, *_ in _proxyserver().listen_addrs()]
         servers = [str(endpoint) for endpoint in self._gateway.leg.endpoints]
@@ -47,6 +51,15 @@ async def _bound() -> None:
             why = os.strerror(fault.errno) if isinstance(fault, OSError) and fault.errno else str(fault)
             address = f"{ctx.options.listen_host or '*'}:{ctx.options.listen_port}"
             end_process(f"holdfast: cannot listen on {address}: {why}; choose another with --listen", 1)
+
+
+def _widen_backlogs() -> None:
+    """asyncio's backlog of 100 makes a burst of clients wait for second-long repeats of their SYN."""
+    instances = [server for server in _proxyserver().servers if isinstance(server, AsyncioServerInstance)]
+    for listener in (each for instance in instances for each in instance._servers):
+        for bound in getattr(listener, "sockets", ()):  # UDP listeners have none
+            with socket.socket(fileno=os.dup(bound.fileno())) as same:
+                same.listen(BACKLOG)
 
 
 def close_listener() -> None:

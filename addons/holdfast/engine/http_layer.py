@@ -6,6 +6,7 @@ nothing of an abandoned attempt can reach the next one.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from mitmproxy.connection import Connection, Server
@@ -15,6 +16,7 @@ from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
     GetHttpConnectionCompleted,
+    Http1Server,
     HttpLayer,
     HTTPMode,
     RegisterHttpConnection,
@@ -26,6 +28,13 @@ from holdfast.engine.timers import TimerFired
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import Layer
+
+
+logger = logging.getLogger(__name__)
+HEADER_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nProxy-Status: holdfast; error=http_request_denied\r\n"
+    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+)
 
 
 class ResilientLayer(HttpLayer):
@@ -48,6 +57,19 @@ class ResilientLayer(HttpLayer):
             return
         else:
             yield from super()._handle_event(event)
+            if isinstance(event, events.DataReceived) and event.connection is self.context.client:
+                yield from self._bound_header()
+
+    def _bound_header(self) -> CommandGenerator[None]:
+        """Stock collects a request header without end for as long as it comes (RFC 6585, section 5: 431)."""
+        reader = self.connections.get(self.context.client)
+        if not isinstance(reader, Http1Server) or reader.state != reader.read_headers:
+            return
+        if len(reader.buf) > self.leg.limits.max_header:
+            logger.warning("request header too large", extra={"limit": self.leg.limits.max_header})
+            yield commands.SendData(self.context.client, HEADER_TOO_LARGE)
+            yield commands.CloseConnection(self.context.client)
+            reader.state = reader.done
 
     def event_to_child(self, child: Layer, event: events.Event) -> CommandGenerator[None]:
         """As stock, and `GiveUpConnection` is carried out here."""
@@ -84,7 +106,11 @@ class ResilientLayer(HttpLayer):
             return
         command, connection = waiting
         stream.connect_timed_out = True
-        yield from self._give_up(connection)
+        # Other streams of an HTTP/2 client may wait for the same connection, each with a limit of its own.
+        others = self.waiting_for_establishment[connection]
+        others.remove(command)
+        if not others:
+            yield from self._give_up(connection)
         del self.command_sources[command]
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(command, (None, "timed out")))
 

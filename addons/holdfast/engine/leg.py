@@ -36,6 +36,7 @@ class LegLimits:
     deadline: float
     buffer_body: int
     max_body: int | None
+    max_header: int
 
 
 @dataclass(slots=True)
@@ -149,6 +150,7 @@ def build_leg(profile: Profile, timers: Timers, registry: CollectorRegistry) -> 
         deadline=float(upstream.deadline),
         buffer_body=int(profile.limits.buffer_body),
         max_body=None if profile.limits.max_body is None else int(profile.limits.max_body),
+        max_header=int(profile.limits.max_header),
     )
     rules = RetryRules(
         attempts=retry.attempts,

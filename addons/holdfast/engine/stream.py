@@ -35,13 +35,15 @@ from mitmproxy.proxy.layers.http import (
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode
 
+from holdfast.answering import as_response
 from holdfast.engine.attempts import Attempts
+from holdfast.engine.connection_fields import passed_on
 from holdfast.engine.failures import response_failure
 from holdfast.engine.hooks import UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.leg import Leg
 from holdfast.engine.timers import Cancellable, TimerFired
 from holdfast.exchange import Exchange, exchange_of
-from holdfast.policy.answer import Answer, addon_failed_answer, too_large_answer, upstream_failed_answer
+from holdfast.policy.answer import addon_failed_answer, too_large_answer, upstream_failed_answer
 from holdfast.policy.failure import GATEWAY_STATUSES, NO_SERVER, Failure, answered_with, connect_failure
 from holdfast.policy.retry import Retry
 
@@ -50,11 +52,6 @@ _RESPONSE_EVENTS = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEnd
 
 class GiveUpConnection(commands.ConnectionCommand):
     """To the HTTP layer: close this upstream connection and let nothing more of it through."""
-
-
-def as_response(answer: Answer) -> Response:
-    """An answer of the gateway's own as a mitmproxy response."""
-    return Response.make(answer.status, answer.body, [(k.encode(), v.encode()) for k, v in answer.headers])
 
 
 class ResilientStream(HttpStream):
@@ -70,6 +67,7 @@ class ResilientStream(HttpStream):
         self._progress_at = 0.0
         self._last_failure: Failure | None = None
         self._discard_at_most: int | None = None
+        self._answered = False
 
     @property
     def _exchange(self) -> Exchange:
@@ -146,7 +144,9 @@ class ResilientStream(HttpStream):
         if (yield from self.check_killed(True)):
             return
         if self.flow.response is None:
-            self.flow.response = as_response(upstream_failed_answer(failure, exchange.get("not_retried", "")))
+            self.flow.response = as_response(
+                upstream_failed_answer(failure, exchange.get("not_retried", "")), self.flow
+            )
         if self.flow.response is not upstream_answer:
             exchange["answered"] = True
         elif exchange["not_retried"] == "not_retriable":
@@ -183,12 +183,15 @@ class ResilientStream(HttpStream):
     # -- the request ------------------------------------------------------------------------------------------------
 
     def state_wait_for_request_headers(self, event: events.Event) -> CommandGenerator[None]:
-        """As stock, but the client's Host is noted before reverse mode replaces it."""
+        """As stock, but the client's Host is noted before reverse mode replaces it, and hop-by-hop fields end here."""
         assert isinstance(event, RequestHeaders)
         if event.replay_flow is None:
             event.replay_flow = HTTPFlow(self.context.client, self.context.server)
             exchange_of(event.replay_flow)["original_host"] = event.request.host_header or ""
+        event.request = passed_on(event.request)
         yield from super().state_wait_for_request_headers(event)
+        if self._answered:
+            self.server_state = self.state_done  # stock waits for a response once the request is being streamed
 
     def start_request_stream(self) -> CommandGenerator[None]:
         """The body is too large to hold: send it as it arrives. Only a failure to connect can be retried then."""
@@ -227,7 +230,7 @@ class ResilientStream(HttpStream):
         self._exchange["rejected"] = "body_too_large"
         self._exchange["answered"] = True
         self._discard_at_most = self._leg.limits.buffer_body
-        self.flow.response = as_response(too_large_answer(self._leg.limits.max_body or 0))
+        self.flow.response = as_response(too_large_answer(self._leg.limits.max_body or 0), self.flow)
         self.client_state = self.state_discard_request_body
         yield from self._respond()
         if not self.flow.request.is_http2:
@@ -279,6 +282,7 @@ class ResilientStream(HttpStream):
         if self.client_state == self.state_stream_request_body:
             self._attempts.restart_deadline()
         self._arm(self._leg.limits.read_timeout)
+        event.response = passed_on(event.response)
         if event.response.status_code in GATEWAY_STATUSES and not self._invalid(event.response):
             self.flow.response = event.response
             self.server_state = self.state_consume_failed_response
@@ -305,7 +309,16 @@ class ResilientStream(HttpStream):
         self._progress_at = self._leg.clock()
         if isinstance(event, ResponseEndOfMessage):
             self._attempts.ended(None)
+            self._delimit()
         yield from super().state_consume_response_body(event)
+
+    def _delimit(self) -> None:
+        """A body that the upstream ended by closing has a length now: the client's connection can stay."""
+        assert self.flow.response
+        headers, status = self.flow.response.headers, self.flow.response.status_code
+        bodiless = self.flow.request.method == "HEAD" or status < 200 or status in (204, 304)
+        if not (bodiless or "content-length" in headers or "transfer-encoding" in headers):
+            headers["content-length"] = str(len(self.response_body_buf))
 
     def state_consume_failed_response(self, event: events.Event) -> CommandGenerator[None]:
         """Hold the upstream's error answer: it is recorded, and passed on if nobody answers in its place."""
@@ -359,9 +372,10 @@ class ResilientStream(HttpStream):
     def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:
         """As stock, unless an addon whose failure fails the request has failed on this response."""
         self._disarm()
+        self._answered = True
         exchange = self._exchange
         if "closed_by" in exchange and not already_streamed and not exchange.get("answered"):
-            self.flow.response = as_response(addon_failed_answer(exchange["closed_by"]))
+            self.flow.response = as_response(addon_failed_answer(exchange["closed_by"]), self.flow)
             exchange["answered"] = True
         yield from super().send_response(already_streamed)
 

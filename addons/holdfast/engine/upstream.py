@@ -55,7 +55,8 @@ class UpstreamLeg:
         """The command line's `--mode reverse:` wins over the profile unless it names one of the profile's servers."""
         for mode in modes:
             endpoint = Endpoint(mode.scheme, mode.address[0], mode.address[1])
-            if endpoint not in self._leg.endpoints:
+            # By address alone: which of them speak TLS is in the profile.
+            if endpoint.address not in [known.address for known in self._leg.endpoints]:
                 logger.info("upstream taken from --mode", extra={"server": str(endpoint)})
                 self._leg.replace_servers(endpoint)
 

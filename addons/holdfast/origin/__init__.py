@@ -22,6 +22,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
+from holdfast.errors import HoldfastError
 from holdfast.origin.handlers import ROUTES, say
 from holdfast.origin.state import PEACE, OriginState
 
@@ -92,5 +93,9 @@ async def serve(host: str = "127.0.0.1", port: int = 3000) -> None:
 
 
 def main_origin(host: str, port: int) -> None:
-    """What the command line calls; returns when the origin was told to stop. Raises OSError if the port is taken."""
-    asyncio.run(serve(host, port))
+    """What the command line calls; returns when the origin was told to stop. HoldfastError if it cannot listen."""
+    try:
+        asyncio.run(serve(host, port))
+    except OSError as error:
+        why = error.strerror or error
+        raise HoldfastError(f"the origin cannot listen on {host}:{port}: {why}; choose another with --port") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from concurrent.futures import Future
 
 from holdfast.errors import CaptureRefused, StoreUnavailable
-from holdfast.outbox.queries import DamagedOutbox
+from holdfast.outbox.queries import DamagedOutbox, Queries
 from holdfast.outbox.record import LedgerRow, OutboxRecord, ledger_intact
 from holdfast.outbox.store import Outbox
 
@@ -21,7 +22,8 @@ class Feed:
 
     def __init__(self, outbox: Outbox) -> None:
         self.outbox = outbox
-        self.in_flight: dict[int, int] = {}  # seq -> bytes
+        self._queries = Queries(outbox.path)
+        self.in_flight: dict[int, tuple[int, int]] = {}  # seq -> bytes, revision of the row
         self.in_flight_bytes = 0
         self._rows: deque[LedgerRow] = deque()
         self._next: OutboxRecord | None = None
@@ -30,7 +32,11 @@ class Feed:
         self._delivered: set[int] = set()
         self._marking: set[int] = set()
         self._marks: Future[int] | None = None
-        self._given_up: set[int] = set()
+        self._given_up: dict[int, int] = {}  # seq -> revision of the row: one that is queued again has another
+
+    def close(self) -> None:
+        """Stop reading; the outbox itself stays open."""
+        self._queries.close()
 
     # --- handing out ---
 
@@ -40,7 +46,7 @@ class Feed:
             if not self._rows and not self._read_rows():
                 return None
             row = self._rows[0]
-            if not self._is_settled(row[0]):
+            if not self._is_settled(row):
                 self._next = self._read(row)
             if self._next is None:
                 self._pass(row[0])
@@ -48,7 +54,7 @@ class Feed:
 
     def take(self, record: OutboxRecord) -> None:
         """The record that `peek` gave is on its way."""
-        self.in_flight[record.seq] = record.size
+        self.in_flight[record.seq] = record.size, self._rows[0][11]
         self.in_flight_bytes += record.size
         self._pass(record.seq)
 
@@ -57,15 +63,17 @@ class Feed:
         self._cursor = seq
         self._next = None
 
-    def _is_settled(self, seq: int) -> bool:
-        return seq in self.in_flight or seq in self._marking or seq in self._given_up or seq in self._delivered
+    def _is_settled(self, row: LedgerRow) -> bool:
+        seq = row[0]
+        on_its_way = seq in self.in_flight or seq in self._delivered or seq in self._marking
+        return on_its_way or self._given_up.get(seq) == row[11]
 
     def _read_rows(self) -> bool:
         try:
-            rows = self.outbox.queries.pending(self._cursor, _ROWS_AT_ONCE)
+            rows = self._queries.pending(self._cursor, _ROWS_AT_ONCE)
             if not rows and self._cursor and not self.in_flight and not self.unmarked():
                 self._cursor = 0  # somebody may have had an older record sent again
-                rows = self.outbox.queries.pending(0, _ROWS_AT_ONCE)
+                rows = self._queries.pending(0, _ROWS_AT_ONCE)
         except DamagedOutbox:
             self.outbox.salvage()
             raise
@@ -73,9 +81,9 @@ class Feed:
         return bool(rows)
 
     def _read(self, row: LedgerRow) -> OutboxRecord | None:
-        record = self.outbox.queries.capture(row[0])
+        record = self._queries.capture(row[0])
         if record is None:
-            self.give_up(row[0], "the record is damaged on disk", damaged=True)
+            self._put_aside(row[0], row[11], "the record is damaged on disk", damaged=True)
         elif not ledger_intact(row):
             log.warning("outbox row was damaged, repaired from its capture", extra={"id": record.id})
             self.outbox.repair(record)
@@ -92,20 +100,22 @@ class Feed:
         """It was refused, but maybe only for what it travelled with."""
         self._suspects.add(seq)
 
-    def give_up(self, seq: int, reason: str, *, damaged: bool = False) -> None:
-        """It can never be sent: put it into quarantine, or at least aside for as long as this process runs."""
-        self._resolve(seq)
-        self._given_up.add(seq)
-        log.warning("capture quarantined", extra={"seq": seq, "reason": reason})
-        try:
-            moved = self.outbox.quarantine([seq], damaged=damaged)
-        except CaptureRefused:  # the outbox is closed, and the next start finds it out again
-            return
-        moved.add_done_callback(lambda done: self._given_up.discard(seq) if not done.exception() else None)
+    def give_up(self, seq: int, reason: str) -> None:
+        """The broker will never take it: put it into quarantine, or at least aside for as long as this process runs."""
+        _, revision = self._resolve(seq)
+        self._put_aside(seq, revision, reason)
 
-    def _resolve(self, seq: int) -> None:
-        self.in_flight_bytes -= self.in_flight.pop(seq, 0)
+    def _put_aside(self, seq: int, revision: int, reason: str, *, damaged: bool = False) -> None:
+        self._given_up[seq] = revision
+        log.warning("capture quarantined", extra={"seq": seq, "reason": reason})
+        with contextlib.suppress(CaptureRefused):  # the outbox is closed, and the next start finds it out again
+            self.outbox.quarantine([seq], damaged=damaged)
+
+    def _resolve(self, seq: int) -> tuple[int, int]:
+        size, revision = self.in_flight.pop(seq, (0, 0))
+        self.in_flight_bytes -= size
         self._suspects.discard(seq)
+        return size, revision
 
     def needs_solitude(self) -> bool:
         """Whether records are to be published one at a time, to tell the refused one from its companions."""
@@ -148,7 +158,9 @@ class Feed:
         self._marks = None
         error = marks.exception()
         if error is None:
-            self._marking.clear()
+            # Rows that were read before the marks were written still call them pending.
+            self._rows = deque(row for row in self._rows if row[0] not in self._marking)
+            self._marking = set()
         else:
             self._unmark()
             raise StoreUnavailable(f"sent records cannot be marked: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import apsw
@@ -18,22 +17,17 @@ from holdfast.outbox.database import (
     connect,
     create_schema,
     make_private_file,
+    refusal,
     sync_folder,
 )
 from holdfast.outbox.rescue import Rescue, finish, is_ours, rescue
 from holdfast.outbox.slots import was_outbox
 
-log = logging.getLogger(__name__)
 _PROBES = ("SELECT max(seq) FROM captures", "SELECT min(seq) FROM captures")
 # Reads the whole ledger: a row that is no longer what was written could otherwise drop out of the pending ones.
 _WRONG_ROW = """
 SELECT EXISTS (SELECT 1 FROM ledger NOT INDEXED WHERE checksum IS NOT ledger_checksum(
     seq, id, created, route, method, path, error, status, state, settled, size, revision))
-"""
-_WRONG_INDEX = """
-SELECT (SELECT count(*) FROM ledger NOT INDEXED WHERE state = 'pending')
-    <> (SELECT count(*) FROM ledger INDEXED BY ledger_pending WHERE state = 'pending')
-    OR (SELECT count(*) FROM ledger NOT INDEXED) <> (SELECT count(*) FROM ledger INDEXED BY sqlite_autoindex_ledger_1)
 """
 
 
@@ -55,7 +49,8 @@ def open_database(path: Path, now: float, *, damaged: bool = False) -> tuple[aps
         except DAMAGE:
             return _rescued(path, now)
     except (apsw.Error, OSError) as error:
-        raise StoreUnavailable(f"the outbox {path} cannot be opened: {error}") from error
+        advice = "free space on its disk" if refusal(error).reason == "disk_full" else "see to its disk and its folder"
+        raise StoreUnavailable(f"the outbox {path} cannot be opened ({error}): {advice}") from error
 
 
 def _rescued(path: Path, now: float) -> tuple[apsw.Connection, Rescue]:
@@ -83,9 +78,9 @@ def _checked(path: Path) -> apsw.Connection:
             db.execute(probe).fetchall()
         if db.execute(_WRONG_ROW).get:
             raise apsw.CorruptError("a row has the wrong checksum")
-        if db.execute(_WRONG_INDEX).get:
-            log.warning("outbox index is damaged, rebuilding", extra={"file": str(path)})
-            db.execute("REINDEX")
+        # The same for its indexes: a pending record that its index does not name would never be sent.
+        if (verdict := db.execute("PRAGMA integrity_check(ledger)").get) != "ok":
+            raise apsw.CorruptError(f"the ledger is not sound: {verdict}")
     except apsw.SQLError as error:
         db.close()
         raise apsw.CorruptError("a table is missing") from error

@@ -87,7 +87,7 @@ class Queries:
         for seqs in self.seqs(**where):
             for seq in seqs:
                 for row in self._ledger_rows(_BY_SEQ, (seq,)):
-                    if (record := self.whole(row)) and record.value:
+                    if (record := self.whole(row)) and (record.value or record.state != "quarantined"):
                         yield record
 
     def seqs(self, ids: Iterable[str] | None = None, **where: Unpack[Where]) -> Iterator[builtins.list[int]]:

@@ -147,7 +147,8 @@ def ledger_checksum(*fields: object) -> bytes:
 
 
 def capture_intact(row: CaptureRow) -> bool:
-    return capture_checksum(row[:10], row[11]) == row[10]
+    value: object = row[11]  # in a damaged row a column may be of any type
+    return isinstance(value, bytes) and capture_checksum(row[:10], value) == row[10]
 
 
 def ledger_intact(row: LedgerRow) -> bool:

@@ -14,19 +14,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from holdfast.brokers.base import Broker, ConnectionLost, Message
 from holdfast.errors import BrokerUnavailable, CaptureRefused, PoisonRecord, StoreUnavailable
+from holdfast.outbox.adoption import Adoption
 from holdfast.outbox.feed import Feed
 from holdfast.outbox.record import OutboxRecord
-from holdfast.outbox.store import Outbox, file_bytes
+from holdfast.outbox.store import Outbox
 
 log = logging.getLogger(__name__)
 _IDLE = 1.0  # an append wakes the relay at once; this is for what other processes do to the file
 _POLL = 0.05
 _EXPECTED = (BrokerUnavailable, PoisonRecord, StoreUnavailable, CaptureRefused)
-_LOOK_AGAIN = 3600.0  # at an outbox that was left behind and had nothing to send
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,7 @@ class RelayLimits:
     first_pause: float = 0.1
     longest_pause: float = 30.0
     adopt_every: float = 30.0  # how often to look for outboxes whose process is gone
+    patience: float = 3.0  # with a broker in trouble before it is called an outage; ten times that without a reason
 
 
 @dataclass(slots=True)
@@ -82,8 +82,9 @@ class Relay:
         self._refused = False  # whether one of them was refused for what it is
         self._is_alone = False
         self._failures = 0  # since the last success
-        self._next_adoption = 0.0
-        self._seen: dict[Path, tuple[float, int]] = {}
+        self._in_trouble = False
+        self._progress = (0, time.monotonic())  # how much was published when that last changed, and when it did
+        self._adoption = Adoption(outbox, self._limits.adopt_every, self._wake.set)
         self._thread: threading.Thread | None = None
         outbox.on_commit(self._wake.set)
 
@@ -117,7 +118,7 @@ class Relay:
     def _turn(self) -> None:
         """Publish what there is room for, then wait for deliveries or, if nothing is on its way, for an append."""
         self._connect()
-        self._adopt_if_due()
+        self._adopt()
         self._wake.clear()
         filled = self._fill()
         self.stats.in_flight = self._load()[0]
@@ -132,13 +133,19 @@ class Relay:
             feed.write_marks()
         if self._failed:
             raise self._failed
-        self._let_go()
+        self._watch()
+        self._feeds[1:] = self._adoption.let_go(self._feeds[1:])
 
     def _connect(self) -> None:
         if not self._connected:
             self._broker.start()
             self._connected = True
             self._refused = False
+
+    def _adopt(self) -> None:
+        adopted = self._adoption.adopt_if_due()
+        self.stats.adopted += len(adopted)
+        self._feeds += adopted
 
     def _fill(self) -> bool:
         """Publish until the bounds are reached; whether anything was published."""
@@ -149,7 +156,7 @@ class Relay:
             return record is not None and self._publish(alone, record, alone=True)
         filled = False
         for feed in self._feeds:
-            while (record := feed.peek()) and self._has_room(record):
+            while feed.unmarked() < 2 * self._limits.records and (record := feed.peek()) and self._has_room(record):
                 if not self._publish(feed, record):
                     return filled
                 filled = True
@@ -193,6 +200,9 @@ class Relay:
             self.stats.published += 1
             self.stats.last_success = self._clock()
             self._failures = 0
+            if self._in_trouble:
+                self._in_trouble = False
+                log.info("relay publishes again")
         elif generation != self._generation:
             return
         elif isinstance(error, PoisonRecord) and alone:
@@ -207,27 +217,38 @@ class Relay:
 
     def _quarantine(self, feed: Feed, seq: int, error: Exception) -> None:
         self.stats.quarantined += 1
-        self._note(error)
+        self.stats.errors += 1
+        self.stats.last_error = str(error)
         feed.give_up(seq, str(error))
 
     # --- after a failure ---
 
     def _recover(self, error: Exception) -> None:
-        self._note(error)
-        if not isinstance(error, _EXPECTED):
-            log.warning("relay failed", exc_info=error)
         if not isinstance(error, StoreUnavailable | CaptureRefused):
             self._disconnect()
+        self._note(error)
         if self._refused:  # the way is free: it is the record that is wrong
             self._refused = False
         else:
             self._pause()
 
+    def _watch(self) -> None:
+        """A broker that is away fails nothing, as its client has time. So it is noticed by what does not happen."""
+        now = time.monotonic()
+        if not self.stats.in_flight or self.stats.published != self._progress[0]:
+            self._progress = self.stats.published, now
+        stuck = now - self._progress[1]
+        if stuck > self._limits.patience * (1 if self._broker.trouble else 10) and not self._in_trouble:
+            self._note(BrokerUnavailable(self._broker.trouble or f"nothing was confirmed for {stuck:.0f} s"))
+
     def _note(self, error: Exception) -> None:
         self.stats.errors += 1
-        self.stats.last_error = str(error)
-        if not self._failures:
+        self.stats.last_error = str(error) or type(error).__name__
+        if not isinstance(error, _EXPECTED):
+            log.warning("relay failed", exc_info=error)
+        elif not self._in_trouble and not self._refused:  # once for each outage
             log.warning("relay cannot publish", extra={"reason": str(error)})
+            self._in_trouble = True
 
     def _disconnect(self) -> None:
         self._close_broker()  # reports what was not reported yet, refusals among it
@@ -248,41 +269,6 @@ class Relay:
         self._failures += 1
         self._stopping.wait(longest * (1 + self._jitter()) / 2)
 
-    # --- outboxes of processes that are gone ---
-
-    def _adopt_if_due(self) -> None:
-        if time.monotonic() < self._next_adoption:
-            return
-        self._next_adoption = time.monotonic() + self._limits.adopt_every
-        for outbox in self._feeds[0].outbox.leftovers(self._is_news):
-            if outbox.stats().pending:
-                log.info("relaying the outbox of a process that is gone", extra={"file": str(outbox.path)})
-                outbox.on_commit(self._wake.set)
-                self._feeds.append(Feed(outbox))
-                self.stats.adopted += 1
-            else:
-                self._put_back(outbox)
-
-    def _let_go(self) -> None:
-        """Of adopted outboxes that have nothing more to send."""
-        for feed in self._feeds[1:]:
-            if feed.is_done():
-                self._feeds.remove(feed)
-                self._put_back(feed.outbox)
-
-    def _put_back(self, outbox: Outbox) -> None:
-        try:
-            outbox.tidy()
-        except CaptureRefused as error:
-            self._note(error)
-        finally:
-            outbox.close()
-        self._seen[outbox.path] = time.monotonic() + _LOOK_AGAIN, file_bytes(outbox.path)
-
-    def _is_news(self, path: Path) -> bool:
-        until, size = self._seen.get(path, (0.0, 0))
-        return time.monotonic() > until or file_bytes(path) != size
-
     # --- the end ---
 
     def _end(self) -> None:
@@ -295,5 +281,6 @@ class Relay:
         self._close_broker()
         for feed in self._feeds:
             feed.wait_for_marks(self._flush_timeout + 1.0)
+            feed.close()
         for feed in self._feeds[1:]:
             feed.outbox.close()

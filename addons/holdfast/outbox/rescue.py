@@ -2,8 +2,8 @@
 
 1. The rows are carved out of the old file into `<name>.salvaging`, which is thrown away if this stops half-way.
 2. It becomes `<name>.salvaged`: from here on the move is certain, and `finish` completes it after a crash.
-3. The old -wal, -shm and database get `.corrupt-<time>` names, in this order: an old log beside a new database would
-   be replayed into it.
+3. The old -wal, -shm, -journal and database get `.corrupt-<time>` names, in this order: an old log beside a new
+   database would be replayed into it.
 4. The salvaged file takes the database's name.
 """
 
@@ -103,7 +103,7 @@ def finish(path: Path, now: float) -> Path:
     salvaged = _beside(path, ".salvaged")
     aside = _free_name(path, f".corrupt-{int(now)}")
     if salvaged.exists():
-        for suffix in ("-wal", "-shm", ""):
+        for suffix in ("-wal", "-shm", "-journal", ""):
             old = _beside(path, suffix)
             if old.exists():
                 os.rename(old, _beside(aside, suffix))
@@ -159,5 +159,5 @@ def _free_name(path: Path, suffix: str) -> Path:
 
 
 def _forget(path: Path) -> None:
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in ("-wal", "-shm", "-journal", ""):
         _beside(path, suffix).unlink(missing_ok=True)

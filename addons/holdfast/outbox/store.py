@@ -42,6 +42,7 @@ class Outbox:
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._writer = Writer(slot.path, limits, clock, self._committed)
         self.queries = Queries(slot.path, self._lost)
+        self._figures = Queries(slot.path)  # of its own: the metrics must not wait for somebody's long list
 
     @classmethod
     def open(cls, path: str | Path, limits: OutboxLimits, clock: Callable[[], float] = time.time) -> Self:
@@ -75,6 +76,7 @@ class Outbox:
     def close(self) -> None:
         """Commit what waits and let go of the file. May be called twice."""
         self.queries.close()  # first: the last connection to be closed brings the log into the database
+        self._figures.close()
         self._writer.close()
         self._slot.release()
 
@@ -192,7 +194,7 @@ class Outbox:
         totals = self._writer.totals
         counts = {state: totals.records.get(state, 0) for state in STATES}
         try:
-            oldest = self.queries.oldest_pending()
+            oldest = self._figures.oldest_pending()
         except StoreUnavailable:
             oldest = None
         return OutboxStats(

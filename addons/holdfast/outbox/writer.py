@@ -25,6 +25,7 @@ _GROUP_BYTES = 8 << 20
 _TIDY_EVERY = 5.0
 _REOPEN_EVERY = 1.0
 _RESCUE_EVERY = 60.0
+_NOBODYS_FAULT = (apsw.BusyError, apsw.LockedError, StoreUnavailable)  # smaller groups would only wait again
 
 
 class Ticket[T]:
@@ -143,7 +144,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the refusal of the tickets
             if self._recovered(error):
                 self._commit(group)
-            elif len(group) > 1 and self._ledger:
+            elif len(group) > 1 and self._ledger and not isinstance(error, _NOBODYS_FAULT):
                 middle = len(group) // 2
                 self._commit(group[:middle])
                 self._commit(group[middle:])

@@ -188,6 +188,9 @@ class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Size | None,
         Meta(description="Larger requests are refused with 413; `null`: no bound.", extra=_ABOVE_ZERO),
     ] = None
+    max_header: Annotated[
+        Size, Meta(description="A request header that grows larger is refused with 431.", extra=_ABOVE_ZERO)
+    ] = Size("64KiB")
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

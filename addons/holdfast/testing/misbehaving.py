@@ -12,17 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
 from holdfast.testing.certificate import Certificate
-from holdfast.testing.steps import Answer, Break, Garbage, How, Plan, Received, Script, Step
+from holdfast.testing.connection import Connection, break_socket
+from holdfast.testing.steps import Answer, Plan, Received, Script
 
-LONGEST_LINE = 4 * 1024 * 1024
-PIECE = 64 * 1024
 OK = Answer()
 
 
@@ -140,10 +138,10 @@ class MisbehavingOrigin:
     async def _serve(self, client: socket.socket, number: int) -> None:
         broken = self._script.on_accept()
         if broken is not None:
-            await _break_socket(client, broken.how)
+            await break_socket(client, broken.how)
             return
         try:
-            connection = await _Connection.open(client, self._tls, number)
+            connection = await Connection.open(client, self._tls, number)
         except (OSError, EOFError):
             client.close()  # the client did not like our certificate, or left
             return
@@ -154,7 +152,7 @@ class MisbehavingOrigin:
             finally:
                 connection.end("reset" if asyncio.current_task().cancelling() else "fin")  # type: ignore[union-attr]
 
-    async def _exchange(self, connection: _Connection) -> bool:
+    async def _exchange(self, connection: Connection) -> bool:
         """One request and what the plan has for it; true if the connection is good for another."""
         try:
             received = await connection.read_head()
@@ -166,134 +164,12 @@ class MisbehavingOrigin:
         step = self._script.next(received)
         if not (isinstance(step, Answer) and step.early):
             await connection.read_body(received)
-        return await connection.act(step, received)
+        kept = await connection.act(step, received)
+        if kept and not received.complete:
+            await connection.read_body(received)
+        return kept
 
     async def _note(self, received: Received) -> None:
         async with self._progress:
             self.requests.append(received)
             self._progress.notify_all()
-
-
-class _Connection:
-    """One accepted connection, past its TLS handshake if there is one."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        self.reader = reader
-        self.writer = writer
-        self.number = number
-
-    @classmethod
-    async def open(cls, client: socket.socket, tls: Certificate | None, number: int) -> _Connection:
-        """Wrap an accepted socket; raises OSError when the client does not want our certificate."""
-        loop = asyncio.get_running_loop()
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        reader = asyncio.StreamReader(limit=LONGEST_LINE)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        context = tls.server_context() if tls else None
-        transport, _ = await loop.connect_accepted_socket(lambda: protocol, client, ssl=context)
-        # So that drain() means: the kernel has it. (asyncio's TLS transport would never resume from a limit of 0.)
-        transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
-        return cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop), number)
-
-    async def read_head(self) -> Received:
-        """The next request's first part; raises EOFError when the client has left."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.split("\r\n")[:-2]
-        method, target, _ = first.split(" ", 2)
-        fields = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-        return Received(self.number, method, target, fields, at=time.time())
-
-    async def read_body(self, received: Received) -> None:
-        """Read on into `received`, which holds what has arrived also when the rest never comes."""
-        if received.header("expect").lower() == "100-continue":
-            await self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if "chunked" in received.header("transfer-encoding").lower():
-            while size := int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16):
-                await self._read_exactly(received, size)
-                await self.reader.readexactly(2)
-            await self.reader.readuntil(b"\r\n")
-        else:
-            await self._read_exactly(received, int(received.header("content-length", "0")))
-        received.complete = True
-
-    async def _read_exactly(self, received: Received, size: int) -> None:
-        pieces = [received.body]
-        try:
-            while size:
-                piece = await self.reader.read(min(size, PIECE))
-                if not piece:
-                    raise EOFError("the client left in the middle of its request")
-                size -= len(piece)
-                pieces.append(piece)
-        finally:
-            received.body = b"".join(pieces)
-
-    async def act(self, step: Step, received: Received) -> bool:
-        """Do what the step says; true if the connection is kept."""
-        match step:
-            case Answer():
-                await self._answer(step, bodiless=received.method == "HEAD")
-                return received.complete and not (step.hang_up or step.announce)
-            case Break():
-                await self.send(step.sent())
-                await self._break(step.how)
-            case Garbage():
-                await self.send(step.data)
-        return False
-
-    async def _answer(self, step: Answer, *, bodiless: bool) -> None:
-        await asyncio.sleep(step.delay)
-        await self.send(step.head())
-        if bodiless:
-            return
-        for piece in step.body_pieces():
-            await asyncio.sleep(step.pace)
-            await self.send(piece)
-
-    async def send(self, data: bytes) -> None:
-        """Hand bytes to the kernel."""
-        if data:
-            self.writer.write(data)
-            await self.writer.drain()
-
-    async def _break(self, how: How) -> None:
-        if how == "hang":
-            await self._hang()
-        self.end(how)
-
-    async def _hang(self) -> None:
-        """Read on and say nothing until the client leaves."""
-        while await self.reader.read(PIECE):
-            pass
-
-    def end(self, how: How) -> None:
-        """Close by a reset, or else by a FIN; with TLS neither says goodbye first."""
-        if self.writer.is_closing():
-            return
-        if how == "reset":
-            _linger_not(self.writer.get_extra_info("socket"))
-        self.writer.transport.abort()
-
-
-async def _break_socket(client: socket.socket, how: How) -> None:
-    with client:
-        if how == "fin":
-            client.shutdown(socket.SHUT_WR)  # closing with bytes unread would be a reset
-        if how == "reset":
-            await asyncio.sleep(0.02)  # let the client's connect() return first, or it would call this a refusal
-            _linger_not(client)
-        else:
-            await _until_gone(client)
-
-
-async def _until_gone(client: socket.socket) -> None:
-    client.setblocking(False)
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(OSError):
-        while await loop.sock_recv(client, PIECE):
-            pass
-
-
-def _linger_not(client: socket.socket) -> None:
-    """Make close() send a reset."""
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -40,8 +40,9 @@ class Answer:
     """A whole answer.
 
     `pace` seconds pass between `pieces` of the body, `delay` before the first byte. `early` answers as soon as the
-    request's header is there. `hang_up` closes the connection after the answer without having announced it, so that
-    the client is left with a stale idle connection; `announce` adds `Connection: close` and then closes it.
+    request's header is there, and reads the body afterwards. `interim` goes out before the answer, 1xx for example.
+    `hang_up` closes the connection after the answer without having announced it, so that the client is left with a
+    stale idle connection; `announce` adds `Connection: close` and then closes it.
     """
 
     status: int = 200
@@ -52,6 +53,7 @@ class Answer:
     pace: float = 0.0
     delay: float = 0.0
     early: bool = False
+    interim: bytes = b""
     hang_up: bool = False
     announce: bool = False
     reason: str = "Told"

@@ -20,6 +20,7 @@ class FakeBroker:
     name = "fake"
     durable = True
     publishes = True
+    trouble = ""
 
     def __init__(self, batch: int = 10) -> None:
         self.log: list[Message] = []  # what consumers would see

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -178,6 +179,21 @@ def test_a_record_without_a_uuid_is_refused(outbox: Outbox) -> None:
     """Nothing could find it again."""
     with pytest.raises(CaptureRefused, match="UUID"):
         outbox.append_sync(make_record(id="1'; DROP TABLE captures"))
+
+
+async def test_a_lock_of_another_process_is_waited_for_once_for_the_group(outbox: Outbox, path: Path) -> None:
+    """Trying its halves would wait as often again."""
+    ledger = outbox._writer._ledger
+    assert ledger
+    ledger.db.set_busy_timeout(100)
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    assert await reasons(*appends(outbox, *(make_record() for _ in range(50)))) == ["outbox_busy"] * 50
+    assert time.monotonic() - began < 1.0
+    other.execute("ROLLBACK")
+    other.close()
+    await outbox.append(make_record())
 
 
 # --- a disk that fails ---

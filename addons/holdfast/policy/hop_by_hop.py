@@ -1,0 +1,45 @@
+"""Header fields that belong to one connection and must not be passed on (RFC 9110, section 7.6.1).
+
+Those that carry the framing stay: whoever writes the message out needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Fields = Sequence[tuple[bytes, bytes]]
+_ALWAYS = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host"})
+_UPGRADE = frozenset({b"upgrade"})
+_SUSPECTS = _ALWAYS | _UPGRADE | {b"te"}
+
+
+def end_to_end(fields: Fields, *, upgrading: bool = False) -> Fields:
+    """The fields without those of the connection; the same object where there are none.
+
+    `upgrading`: the message asks for or grants another protocol, and `Connection: upgrade` and `Upgrade` must pass.
+    """
+    if not any(name.lower() in _SUSPECTS for name, _ in fields):
+        return fields
+    named = {option.strip().lower() for n, v in fields if n.lower() == b"connection" for option in v.split(b",")}
+    dropped = (_ALWAYS | _UPGRADE | named) - _FRAMING
+    kept = [(name, value) for name, value in fields if _passes(name.lower(), value, dropped, upgrading)]
+    if upgrading:
+        kept.append((b"Connection", b"upgrade"))
+    return kept
+
+
+def asks_for_upgrade(fields: Fields) -> bool:
+    """Whether `Connection` names `upgrade` and there is an `Upgrade` to name a protocol."""
+    lower = [(name.lower(), value.lower()) for name, value in fields]
+    named = any(n == b"connection" and b"upgrade" in [o.strip() for o in v.split(b",")] for n, v in lower)
+    return named and any(n == b"upgrade" for n, _ in lower)
+
+
+def _passes(name: bytes, value: bytes, dropped: frozenset[bytes] | set[bytes], upgrading: bool) -> bool:
+    if name == b"upgrade":
+        return upgrading
+    if name == b"te":
+        # gRPC asks for trailers by it, and it is the one value that may go on (RFC 9113, section 8.2.2).
+        return value.strip().lower() == b"trailers"
+    return name not in dropped

@@ -1,0 +1,128 @@
+"""Random damage to the files of an outbox: whatever is hit, it opens, lies about nothing, and works on."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord
+from holdfast.outbox.feed import Feed
+from tests.unit.outbox.records import Clock, contents, make_record
+
+ROUNDS = 40
+type Damage = Callable[[Path, random.Random], None]
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A new one each time, shown when the test fails; HOLDFAST_TEST_SEED repeats one."""
+    chosen = int(os.environ.get("HOLDFAST_TEST_SEED") or int.from_bytes(os.urandom(4)))
+    request.node.add_report_section("setup", "seed", f"HOLDFAST_TEST_SEED={chosen}")
+    return chosen
+
+
+def build(folder: Path, dice: random.Random, clock: Clock) -> tuple[dict[str, OutboxRecord], set[str]]:
+    """An outbox with a past, closed or as a kill leaves it: all records, and the ids of those that are to be sent."""
+    outbox = Outbox.open(folder / "holdfast.db", OutboxLimits(retention=5), clock)
+    records: dict[str, OutboxRecord] = {}
+    for _ in range(dice.randint(5, 100)):
+        record = make_record(dice.randbytes(int(dice.paretovariate(0.8) * 60) % 30_000))
+        outbox.append_sync(record)
+        records[record.id] = record
+        if dice.random() < 0.1:
+            outbox.discard([dice.choice(list(records))])
+        if dice.random() < 0.05:
+            clock.advance(10)
+            outbox.tidy()
+    pending = {record.id for record in outbox.list(limit=1000, state="pending")}
+    killed = shutil.copytree(folder, folder.with_name("killed"))
+    outbox.close()
+    if dice.random() < 0.5:
+        shutil.rmtree(folder)
+        killed.rename(folder)
+    else:
+        shutil.rmtree(killed)
+    return records, pending
+
+
+def overwrite(path: Path, dice: random.Random) -> None:
+    """A few stretches of garbage or of zeros."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for _ in range(dice.randint(1, 3)):
+            start = dice.randrange(size)
+            length = min(size - start, int(dice.paretovariate(0.7) * 200))
+            file.seek(start)
+            file.write(dice.randbytes(length) if dice.random() < 0.6 else bytes(length))
+
+
+def flip(path: Path, dice: random.Random) -> None:
+    """Single bits, as a bad memory does it."""
+    content = bytearray(path.read_bytes())
+    for _ in range(dice.randint(1, 5)):
+        content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+    path.write_bytes(content)
+
+
+def cut(path: Path, dice: random.Random) -> None:
+    """The end is missing."""
+    os.truncate(path, dice.randrange(path.stat().st_size))
+
+
+def misplace(path: Path, dice: random.Random) -> None:
+    """One page stands in the place of another, as after a write that went astray."""
+    content = bytearray(path.read_bytes())
+    source, target = (dice.randrange(len(content) // 4096) * 4096 for _ in range(2))
+    content[target : target + 4096] = content[source : source + 4096]
+    path.write_bytes(content)
+
+
+def relay_everything(outbox: Outbox) -> list[OutboxRecord]:
+    """What a relay would send."""
+    feed = Feed(outbox)
+    found = []
+    while record := feed.peek():
+        feed.take(record)
+        feed.delivered(record.seq)
+        found.append(record)
+    feed.wait_for_marks(10)
+    feed.close()
+    return found
+
+
+def check(folder: Path, records: dict[str, OutboxRecord], pending: set[str], clock: Clock, *, silent: bool) -> None:
+    """Nothing false comes out, nothing is lost without a trace, and the outbox is sound afterwards."""
+    outbox = Outbox.open(folder / "holdfast.db", OutboxLimits(), clock)
+    found = relay_everything(outbox)
+    assert [contents(record) for record in found] == [contents(records[record.id]) for record in found]
+    assert [record.seq for record in found] == sorted(record.seq for record in found)
+    visible = {record.id for record in outbox.list(limit=1000, state="quarantined")}
+    lost = pending - {record.id for record in found}
+    assert silent or outbox.stats().rescues or lost <= visible
+    outbox.append_sync(make_record())
+    outbox.close()
+    again = Outbox.open(folder / "holdfast.db", OutboxLimits(), clock)
+    assert (again.stats().pending, again.stats().rescues) == (1, 0)
+    again.close()
+
+
+@pytest.mark.parametrize("damage", [overwrite, flip, cut, misplace], ids=lambda damage: damage.__name__)
+def test_damage_of_any_kind_costs_only_what_it_hits(damage: Damage, tmp_path: Path, seed: int) -> None:
+    """The database, its log, or both; as it was closed, or as a kill has left it."""
+    for number in range(ROUNDS // 4):
+        dice, clock = random.Random(f"{seed} {number}"), Clock()
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        records, pending = build(folder, dice, clock)
+        files = [each for each in sorted(folder.glob("holdfast.db*")) if each.suffix in (".db", ".db-wal")]
+        hit = [each for each in dice.sample(files, dice.randint(1, len(files))) if each.stat().st_size]
+        for each in hit:
+            damage(each, dice)
+        # Of a log whose end is gone nobody can tell that it was ever written.
+        check(folder, records, pending, clock, silent=any(each.suffix == ".db-wal" for each in hit))
+        shutil.rmtree(folder)

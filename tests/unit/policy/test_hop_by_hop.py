@@ -1,0 +1,38 @@
+"""policy.hop_by_hop: what belongs to one connection is not passed on."""
+
+import pytest
+
+from holdfast.policy.hop_by_hop import Fields, asks_for_upgrade, end_to_end
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ([(b"Connection", b"close, X-Hop"), (b"X-Hop", b"1"), (b"X-End", b"2")], [(b"X-End", b"2")]),
+        ([(b"Keep-Alive", b"timeout=1"), (b"Proxy-Connection", b"keep-alive")], []),
+        ([(b"Upgrade", b"h2c"), (b"Accept", b"*/*")], [(b"Accept", b"*/*")]),
+        ([(b"TE", b"trailers")], [(b"TE", b"trailers")]),
+        ([(b"te", b"gzip")], []),
+        (
+            [(b"Connection", b"content-length, Transfer-Encoding, host"), (b"Content-Length", b"1"), (b"Host", b"a")],
+            [(b"Content-Length", b"1"), (b"Host", b"a")],
+        ),
+    ],
+)
+def test_fields_of_the_connection_end_here(fields: Fields, kept: Fields) -> None:
+    """RFC 9110, section 7.6.1; framing cannot be talked away."""
+    assert end_to_end(fields) == kept
+
+
+def test_without_such_fields_nothing_is_copied() -> None:
+    """The usual case costs one look."""
+    fields = [(b"Accept", b"*/*")]
+    assert end_to_end(fields) is fields
+
+
+def test_an_upgrade_passes() -> None:
+    """WebSocket: RFC 6455, section 4.1."""
+    fields = [(b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"websocket"), (b"Keep-Alive", b"1")]
+    assert asks_for_upgrade(fields)
+    assert end_to_end(fields, upgrading=True) == [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade")]
+    assert not asks_for_upgrade([(b"Upgrade", b"websocket")])
