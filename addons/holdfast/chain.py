@@ -67,7 +67,7 @@ def build_chain(profile: Profile) -> tuple[Gateway, list[object]]:
     report = _counter(gateway)
     guards = [Guard(addon, entry, report) for addon, entry in addons]
     ends = [AccessLog(gateway, observers), AdminListener(gateway), Gate(gateway)]
-    return gateway, [UpstreamLeg(gateway.leg), Intake(gateway), *guards, *ends]
+    return gateway, [UpstreamLeg(gateway.leg, profile.upstream), Intake(gateway), *guards, *ends]
 
 
 def _counter(gateway: Gateway) -> Callable[[str, str], None]:

@@ -43,7 +43,9 @@ ROUTER = {
 
 
 def profile(upstream: str, outbox: Path | str = "outbox.db", **changes: Any) -> dict[str, Any]:
-    """A profile with short times. `changes` are dotted keys with `__` for the dot: `upstream__deadline="5s"`."""
+    """A profile with short times, no breaker and no retry budget.
+
+    `changes` are dotted keys with `__` for the dot: `upstream__deadline="5s"`."""
     made: dict[str, Any] = {
         "version": 1,
         "upstream": {
@@ -52,7 +54,8 @@ def profile(upstream: str, outbox: Path | str = "outbox.db", **changes: Any) -> 
             "response_timeout": "300ms",
             "read_timeout": "300ms",
             "deadline": "2s",
-            "retry": {"attempts": 3, "backoff": {"base": "10ms", "max": "40ms"}},
+            "retry": {"attempts": 3, "backoff": {"base": "10ms", "max": "40ms"}, "budget": None},
+            "breaker": {"max_fails": 0},  # the tests count attempts; those of breaker and budget switch them on
         },
         "addons": [
             copy.deepcopy(ROUTER),

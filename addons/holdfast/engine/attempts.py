@@ -28,6 +28,7 @@ class Attempts:
         self._server: PoolServer | None = None  # while an attempt is under way
         self._endpoint = leg.endpoints[0]
         self._tried: set[Endpoint] = set()
+        self._failed_at: set[Endpoint] = set()
         self._began = leg.clock()
         if leg.budget:
             leg.budget.request(self._began)
@@ -54,7 +55,12 @@ class Attempts:
     def ended(self, failure: Failure | None) -> None:
         """Account for the attempt that was begun last; None: it succeeded."""
         status = failure.status if failure else self._flow.response.status_code if self._flow.response else None
-        self._release(failed=failure is not None, server_error=(status or 0) >= 500)
+        # A request counts once against a server, however often it has tried it: or one of three attempts would be
+        # enough to open a circuit that is to open after three failures.
+        counted = None if failure and self._endpoint in self._failed_at else failure is not None
+        self._release(failed=counted, server_error=(status or 0) >= 500)
+        if failure:
+            self._failed_at.add(self._endpoint)
         self._made.append(
             {
                 "server": str(self._endpoint),

@@ -22,9 +22,10 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from holdfast.ending import end_process
 from holdfast.engine.http_layer import ResilientLayer
 from holdfast.engine.leg import Leg
+from holdfast.engine.watch import Watch
 from holdfast.exchange import exchange_of
 from holdfast.policy.endpoint import Endpoint
-from holdfast.profile.settings import Profile
+from holdfast.profile.settings import Profile, UpstreamSettings
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +35,18 @@ class UpstreamLeg:
 
     name = "holdfast-upstream"
 
-    def __init__(self, leg: Leg) -> None:
+    def __init__(self, leg: Leg, settings: UpstreamSettings) -> None:
         self._leg = leg
+        self._watch = Watch(leg, settings.health_check, settings.verify_tls)
         self._started = False
 
     def running(self) -> None:
         self._started = True
         self.point_to(parse_modes(ctx.options.mode))
+        self._watch.start()
+
+    def done(self) -> None:
+        self._watch.stop()
 
     def configure(self, updated: set[str]) -> None:
         if "connection_strategy" in updated and ctx.options.connection_strategy != "lazy":

@@ -92,6 +92,11 @@ class Breaker:
         else:
             self._close(now)
 
+    def hasten(self, now: float) -> None:
+        """There is reason to believe that the server is back: a probe may go at once. Not where a person opened it."""
+        if self._open_until is not None and not self._forced:
+            self._open_until = min(self._open_until, now)
+
     def retry_in(self, now: float) -> float:
         """Seconds until a probe may go; 0 when one may now."""
         return max(0.0, self._open_until - now) if self._open_until is not None else 0.0

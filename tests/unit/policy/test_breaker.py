@@ -119,3 +119,14 @@ def test_whatever_happens_it_lets_a_probe_through_in_the_end(steps: list[tuple[s
     for _ in range(in_flight):
         breaker.abandoned(now)
     assert breaker.allows(now + 30.0)
+
+
+def test_a_server_that_is_known_to_be_back_is_probed_at_once() -> None:
+    """Unless a person has opened the circuit."""
+    breaker = Breaker(BreakerRules())
+    fail(breaker, 0.0, 3)
+    breaker.hasten(1.0)
+    assert breaker.state(1.0) == "half_open"
+    breaker.force(True, 2.0)
+    breaker.hasten(3.0)
+    assert breaker.state(3.0) == "open"
