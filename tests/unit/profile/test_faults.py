@@ -37,8 +37,10 @@ MALFORMED = [
     ("version: 1\nzzz: 1\n", "2: zzz", "unknown key: known are version, extends, listen, admin"),
     ("version: 1\nsource: x\n", "2: source", "unknown key"),
     ("version: 1\nupstream:\n  conect-timeout: 5s\n", "3: upstream.conect-timeout", "did you mean 'connect_timeout'?"),
-    ("version: 1\nupstream:\n  breaker: {max_fails: 3}\n", "3: upstream.breaker", "unknown key: known are servers"),
-    ("version: 1\nupstream: {retry: {budget: 20%}}\n", "2: upstream.retry.budget", "known are attempts, on, methods"),
+    ("version: 1\nupstream:\n  braker: {max_fails: 3}\n", "3: upstream.braker", "did you mean 'breaker'"),
+    ("version: 1\nupstream: {retry: {budge: 20%}}\n", "2: upstream.retry.budge", "did you mean 'budget'"),
+    ("version: 1\nupstream: {servers: [{weight: 2}]}\n", "2: upstream.servers[0].url", "is missing"),
+    ("version: 1\nupstream: {breaker: {fail_timeout: 0s}}\n", "2: upstream.breaker.fail_timeout", "more than"),
     # types and bounds
     ("version: 1\nlisten: example\n", "2: listen", "'example' is not an address to listen on: write HOST:PORT"),
     ("version: 1\nlisten: null\n", "2: listen", "expected a text, for example 127.0.0.1:8080; found null"),
