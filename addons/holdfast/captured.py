@@ -5,6 +5,7 @@ from __future__ import annotations
 from mitmproxy.http import HTTPFlow, Message
 
 from holdfast.exchange import exchange_of, route_of
+from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.envelope import AttemptRecord, CapturedRequest, UpstreamAnswer, encode_body, header_map, wire_text
 from holdfast.policy.failure import Failure
 
@@ -30,7 +31,8 @@ def captured_request(
         body=body,
         body_encoding=encoding,
         remote_addr=flow.client_conn.peername[0],
-        backend_url=attempts[-1].server if attempts else "",
+        # The engine aims the request at each attempt's server; with every circuit open it is the first of the profile.
+        backend_url=str(Endpoint(request.scheme, request.host, request.port)),
         error=failure.error,
         error_reason=failure.detail,
         request_id=exchange.get("request_id", ""),

@@ -62,6 +62,7 @@ async def test_an_open_circuit_answers_at_once_and_the_server_is_back_within_sec
                 assert "not-retried=breaker" in (refused.header("proxy-status") or "")
                 assert int(refused.header("retry-after") or 0) >= 25
                 assert refused.capture_id is not None
+                assert (await gateway.exported())[refused.capture_id]["backend_url"] == origin.url
                 health = (await gateway.admin("/health")).json()
                 assert health["upstream"][origin.url]["circuit"] == "open"
                 figures = await gateway.metrics()
