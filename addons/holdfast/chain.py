@@ -14,6 +14,7 @@ from collections.abc import Callable
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader as OptionLoader
 from mitmproxy.exceptions import AddonManagerError, OptionsError
+from mitmproxy.hooks import all_hooks
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from holdfast.accesslog import AccessLog, Observer
@@ -48,10 +49,16 @@ def build_addon(entry: AddonEntry, gateway: Gateway) -> object:
     try:
         if settings_class(found) is not None:
             return found(entry.settings, gateway)
-        return found(**entry.settings) if callable(found) else found  # a ready-made instance
+        made = found(**entry.settings) if callable(found) else found  # a ready-made instance
     except Exception as e:
-        fault = f"the addon could not be made: {type(e).__name__}: {e}"
-        raise ProfileError([Fault(entry.file, entry.line, f"addons.{entry.name}", fault)]) from e
+        raise _not_made(entry, f"the addon could not be made: {type(e).__name__}: {e}") from e
+    if not any(callable(getattr(made, hook, None)) for hook in all_hooks) and not hasattr(made, "addons"):
+        raise _not_made(entry, f"{entry.target} is no addon: it has no method named like an event, such as `request`")
+    return made
+
+
+def _not_made(entry: AddonEntry, fault: str) -> ProfileError:
+    return ProfileError([Fault(entry.file, entry.line, f"addons.{entry.name}", fault)])
 
 
 def build_chain(profile: Profile) -> tuple[Gateway, list[object]]:

@@ -34,6 +34,7 @@ from holdfast.profile.values import Duration, Size
 from holdfast.sealing import Sealer, parse_keys
 
 logger = logging.getLogger(__name__)
+FLUSH = 3.0  # seconds that a stop waits for the broker's confirmations
 LARGE_BODY = 256 * 1024  # characters
 REOPEN_EVERY = 5.0  # seconds between two attempts to open an outbox that could not be opened
 
@@ -103,7 +104,11 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     def __post_init__(self) -> None:
         parse_keys(self.seal_key)
-        redaction_rules(self.redact)
+        kind, _, name = self.key.partition(":")
+        if kind == "header" and name.lower() in redaction_rules(self.redact).headers:
+            raise ValueError(
+                f"the header {name} is redacted and cannot be the key: keys are stored and published as they are"
+            )
 
 
 def redaction_rules(settings: RedactionSettings) -> RedactionRules:
@@ -132,6 +137,7 @@ class FailureSink:
         self._relay: Relay | None = None
         self._outbox: Outbox | None = None
         self._fault = "not open yet"
+        self._refusing = ""  # why the last capture was refused; empty once one succeeds
         self._reopening: asyncio.Task[None] | None = None
         self._captured = Counter(
             "holdfast_captures", "Requests captured durably.", ["route", "error"], registry=gateway.registry
@@ -154,7 +160,8 @@ class FailureSink:
         if self._reopening:
             self._reopening.cancel()
         if self._relay:
-            await asyncio.to_thread(self._relay.stop, float(self._gateway.profile.shutdown_grace))
+            # What is not confirmed by then is on the disk, and is published after the next start.
+            await asyncio.to_thread(self._relay.stop, min(FLUSH, float(self._gateway.profile.shutdown_grace)))
         if self._outbox:
             await asyncio.to_thread(self._outbox.close)
 
@@ -176,7 +183,10 @@ class FailureSink:
             await self._outbox.append(record)
         except CaptureRefused as refused:
             self._refused.labels(refused.reason).inc()
+            if refused.reason != "too_large":  # that one is about the request, not about the outbox
+                self._refusing = f"{refused.reason}: {refused}"
             raise
+        self._refusing = ""
         self._captured.labels(record.route, record.error).inc()
         return record.id
 
@@ -245,8 +255,9 @@ class FailureSink:
         if self._outbox is None:
             return Health("failing", self._fault)
         stats = await asyncio.to_thread(self._outbox.stats)
-        figures = {"pending": stats.pending, "quarantined": stats.quarantined, "bytes": stats.bytes}
-        return Health("ok", figures=figures | {"oldest_seconds": round(stats.oldest_pending_seconds, 3)})
+        figures: dict[str, object] = {"pending": stats.pending, "quarantined": stats.quarantined, "bytes": stats.bytes}
+        figures["oldest_seconds"] = round(stats.oldest_pending_seconds, 3)
+        return Health("failing" if self._refusing else "ok", self._refusing, figures=figures)
 
     async def _check_broker(self) -> Health:
         health = await asyncio.to_thread(self._broker.health, 1.5)

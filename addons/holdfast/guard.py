@@ -105,7 +105,8 @@ def close(flow: HTTPFlow, hook: str, addon: str) -> None:
         flow.response = response
     elif hook == "responseheaders" and flow.response:
         flow.response.stream = False  # so that the stream can still replace it
-    elif hook in ("response", "upstream_failed"):
+    elif hook == "upstream_failed" or (hook == "response" and "capture_id" not in exchange_of(flow)):
+        # An answer that names a capture stays: without it nobody would know of the record.
         flow.response = response
 
 

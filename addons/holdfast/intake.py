@@ -12,6 +12,7 @@ import re
 import secrets
 import uuid
 
+from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow, Response
 
 from holdfast.admin.health import health_document
@@ -32,7 +33,7 @@ class Intake:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._idle = asyncio.Event()
-        self._open: set[str] = set()
+        self._open: dict[str, str] = {}  # flow -> client connection
 
     # -- traffic ----------------------------------------------------------------------------------------------------
 
@@ -40,7 +41,7 @@ class Intake:
         exchange = exchange_of(flow)
         exchange["started"] = self._gateway.leg.clock()
         exchange["attempts"] = []
-        self._open.add(flow.id)
+        self._open[flow.id] = flow.client_conn.id
         self._gateway.in_flight = len(self._open)
         headers = flow.request.headers
         given = headers.get("x-request-id", "")
@@ -64,6 +65,11 @@ class Intake:
     def error(self, flow: HTTPFlow) -> None:
         self._ended(flow)
 
+    def client_disconnected(self, client: Client) -> None:
+        """What was under way on this connection has ended with it, told or not: a stop must not wait for it."""
+        for flow_id in [f for f, connection in self._open.items() if connection == client.id]:
+            self._forget(flow_id)
+
     # -- the end ----------------------------------------------------------------------------------------------------
 
     async def done(self) -> None:
@@ -82,7 +88,10 @@ class Intake:
             logger.warning("stopped with requests in flight", extra={"in_flight": len(self._open)})
 
     def _ended(self, flow: HTTPFlow) -> None:
-        self._open.discard(flow.id)
+        self._forget(flow.id)
+
+    def _forget(self, flow_id: str) -> None:
+        self._open.pop(flow_id, None)
         self._gateway.in_flight = len(self._open)
         if not self._open:
             self._idle.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -286,3 +287,24 @@ async def test_pipelined_requests_are_answered_in_order_although_some_fail(
     assert [answer.status for answer in answers] == [200, 200, 503, 200, 200, 503, 200]
     assert [a.body for a in answers if a.status == 200] == [b"passed", b"retried", b"slow", b"passed", b"passed"]
     await in_step(client, origin)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_trailers_of_either_side_are_dropped_and_end_nothing(tmp_path: Path, method: str) -> None:
+    """RFC 9110, section 6.5.1: a recipient may drop them. Stock's reader ends with an exception."""
+    chunked = Garbage(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n",
+    )
+    async with (
+        MisbehavingOrigin(chunked) as origin,
+        Gateway(tmp_path, origin.url) as gateway,
+        raw.RawClient(gateway.port) as client,
+    ):
+        answer = await client.request(method, "/api/users")
+        assert (answer.status, answer.body) == (200, b"abc")
+        origin.plan = Answer()
+        head = raw.head("POST", "/api/users", [("Transfer-Encoding", "chunked")])
+        await client.send(head + b"3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")
+        assert (await client.answer()).status == 200
+        assert origin.requests[-1].body == b"abc"
+        assert await gateway.captures() == []

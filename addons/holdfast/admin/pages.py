@@ -12,7 +12,7 @@ from tornado.web import RequestHandler
 from holdfast.admin.access import refusal
 from holdfast.admin.health import health_document
 from holdfast.gateway import Gateway
-from holdfast.outbox.record import OutboxRecord
+from holdfast.outbox.record import STATES, OutboxRecord
 from holdfast.policy.since import parse_since
 from holdfast.profile.describe import masked
 
@@ -137,11 +137,19 @@ class Captures(Guarded):
 
     def _filters(self) -> dict[str, Any]:
         filters: dict[str, Any] = {n: self.get_query_argument(n, None) for n in ("route", "error", "state")}
+        if filters["state"] not in (None, *STATES):
+            raise ValueError(f"state is one of {', '.join(STATES)}")
         status, since = self.get_query_argument("status", None), self.get_query_argument("since", None)
-        filters["status"] = int(status) if status else None
+        filters["status"] = _whole("status", status) if status else None
         filters["since"] = parse_since(since, self.gateway.wall_clock()) if since else None
-        filters["limit"] = min(int(self.get_query_argument("limit", "100")), MOST_CAPTURES)
+        filters["limit"] = min(_whole("limit", self.get_query_argument("limit", "100")), MOST_CAPTURES)
         return filters
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{name} is a whole number, not {text!r}")
+    return int(text)
 
 
 class Capture(Guarded):

@@ -16,8 +16,11 @@ def passed_on[M: Message](message: M) -> M:
     grants = not isinstance(message, Response) or message.status_code == 101
     upgrading = grants and asks_for_upgrade(fields)
     kept = end_to_end(fields, upgrading=upgrading)
-    if kept is fields:
+    old = isinstance(message, Response) and message.http_version == "HTTP/1.0"
+    if kept is fields and not old:
         return message
     copy = message.copy()
     copy.headers = Headers(kept)
+    if old:
+        copy.http_version = "HTTP/1.1"  # a proxy speaks its own version to the client (RFC 9110, section 2.5)
     return copy

@@ -1,16 +1,20 @@
-"""What mitmproxy's HTTP/1 client lacks when it reads a response header: interim answers, and a bound.
+"""What mitmproxy's HTTP/1 lacks when it reads a message: interim answers, a bound on headers, trailers.
 
-Stock takes the first 1xx head for the final response, drops the real one, and the client hangs (mitmproxy 12.2). And it
-collects a header without end for as long as it comes. Both are mended by a step before its `read_headers`.
+Stock takes the first 1xx head for the final response, drops the real one, and the client hangs (mitmproxy 12.2). It
+collects a response header without end for as long as it comes. And trailers after a chunked body end its reader with an
+exception, so that neither side gets an answer; here they are read and dropped (RFC 9110, section 6.5.1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from h11 import Data, EndOfMessage
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import CommandGenerator
-from mitmproxy.proxy.layers.http import Http1Client, ResponseProtocolError
+from mitmproxy.proxy.layers.http import Http1Client, ResponseProtocolError, _http1
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode
 
@@ -18,8 +22,17 @@ MAX_RESPONSE_HEADER = 256 * 1024
 _Reader = Callable[[Http1Client, events.ConnectionEvent], CommandGenerator[None]]
 
 
+class TrailerlessReader(ChunkedReader):
+    """Reads a chunked body as h11 does, and forgets the trailers."""
+
+    def __call__(self, buf: ReceiveBuffer) -> Data | EndOfMessage | None:
+        event = super().__call__(buf)
+        return EndOfMessage() if isinstance(event, EndOfMessage) and event.headers else event
+
+
 def install() -> None:
-    """Put the step in, once a process."""
+    """Put the mends in, once a process."""
+    _http1.ChunkedReader = TrailerlessReader  # type: ignore[misc]
     stock = Http1Client.read_headers
     if stock.__module__ != __name__:
         Http1Client.read_headers = _stepped(stock)  # type: ignore[method-assign,assignment]
@@ -48,7 +61,9 @@ def _stepped(stock: _Reader) -> _Reader:
 def _is_interim(client: Http1Client) -> bool:
     """A whole status line of 1xx, but for 101, which is final for HTTP."""
     start = bytes(client.buf)[:12]
-    return start[:7] == b"HTTP/1." and start[8:10] == b" 1" and len(start) == 12 and start[9:12] != b"101"
+    status = start[9:12]
+    whole = len(status) == 3 and status.isdigit() and status != b"101"
+    return whole and start[:7] == b"HTTP/1." and start[8:10] == b" 1"
 
 
 def _relay(client: Http1Client, head: list[bytes]) -> CommandGenerator[None]:

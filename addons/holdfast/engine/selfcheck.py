@@ -21,6 +21,7 @@ SUPPORTED = "12.2"
 # What is overridden or called, with the names of its parameters.
 EXPECTED: tuple[tuple[Callable[..., object], str], ...] = (
     (http.Http1Client.read_headers, "self event"),
+    (http._http1.make_body_reader, "expected_size"),
     (http.HttpLayer.make_stream, "self stream_id"),
     (http.HttpLayer.event_to_child, "self child event"),
     (http.HttpLayer.get_connection, "self event reuse"),

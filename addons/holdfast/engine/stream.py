@@ -113,6 +113,9 @@ class ResilientStream(HttpStream):
             yield UpstreamRetryHook(self.flow)
             if (yield from self.check_killed(True)):
                 return False
+            if "closed_by" in exchange:
+                yield from self._give_up(failure, "addon")
+                return False
             self.flow.response = None
             return True
         yield from self._give_up(failure, verdict.reason)
@@ -140,7 +143,10 @@ class ResilientStream(HttpStream):
         exchange = self._exchange
         exchange["error"], exchange["detail"] = failure.error, failure.detail
         upstream_answer = self.flow.response
-        yield UpstreamFailedHook(self.flow)
+        if "closed_by" in exchange:
+            self.flow.response = as_response(addon_failed_answer(exchange["closed_by"]), self.flow)
+        else:
+            yield UpstreamFailedHook(self.flow)
         if (yield from self.check_killed(True)):
             return
         if self.flow.response is None:
@@ -189,6 +195,8 @@ class ResilientStream(HttpStream):
             event.replay_flow = HTTPFlow(self.context.client, self.context.server)
             exchange_of(event.replay_flow)["original_host"] = event.request.host_header or ""
         event.request = passed_on(event.request)
+        if not event.request.is_http2:
+            event.request.authority = ""  # an absolute target is for proxies, and the origin is none of ours
         yield from super().state_wait_for_request_headers(event)
         if self._answered:
             self.server_state = self.state_done  # stock waits for a response once the request is being streamed

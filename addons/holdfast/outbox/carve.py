@@ -97,9 +97,10 @@ def _rows(pages: Pages, columns: int) -> Iterator[tuple[int, list[Value]]]:
         if len(page) <= start + 8 or page[start] != _LEAF or pages.is_free(number):
             continue
         count = int.from_bytes(page[start + 3 : start + 5])
-        for offset in struct.iter_unpack(">H", page[start + 8 : start + 8 + 2 * count][: len(page) // 2 * 2]):
+        pointers = page[start + 8 : start + 8 + 2 * count]  # fewer than it says, where the file is cut off
+        for index in range(0, len(pointers) - 1, 2):
             try:
-                seq, payload = _cell(pages, page, offset[0], columns)
+                seq, payload = _cell(pages, page, int.from_bytes(pointers[index : index + 2]), columns)
                 yield seq, _decode(payload, columns)
             except (ValueError, IndexError, struct.error):
                 continue  # not a cell, or a broken one

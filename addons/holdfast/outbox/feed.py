@@ -48,7 +48,7 @@ class Feed:
             row = self._rows[0]
             if not self._is_settled(row):
                 self._next = self._read(row)
-            if self._next is None:
+            if self._next is None and self._rows:
                 self._pass(row[0])
         return self._next
 
@@ -81,13 +81,28 @@ class Feed:
         return bool(rows)
 
     def _read(self, row: LedgerRow) -> OutboxRecord | None:
-        record = self._queries.capture(row[0])
+        try:
+            record = self._queries.capture(row[0])
+        except DamagedOutbox:
+            if self._queries.is_pending(row[0]):  # else somebody has discarded it, and it is gone
+                self._salvage(row)
+            return None
         if record is None:
             self._put_aside(row[0], row[11], "the record is damaged on disk", damaged=True)
         elif not ledger_intact(row):
             log.warning("outbox row was damaged, repaired from its capture", extra={"id": record.id})
             self.outbox.repair(record)
         return record
+
+    def _salvage(self, row: LedgerRow) -> None:
+        """Have the file begun anew, after which the row is there or known to be lost; at once only now and then."""
+        try:
+            self.outbox.salvage()
+        except CaptureRefused:
+            self._put_aside(row[0], row[11], "the record is damaged on disk", damaged=True)
+        else:
+            self._rows.clear()
+            self._cursor = row[0] - 1
 
     # --- outcomes ---
 

@@ -153,8 +153,13 @@ class Ledger:
         self._make_room(size)
         # Out of the clock, so that a number is never used again, even if the row that had it is long pruned.
         seq = max(self._last_seq + 1, int(self._clock() * 1_000_000))
-        self.db.execute(_PUT_CAPTURE, capture_row(record, seq))
-        self.db.execute(_PUT_LEDGER, ledger_row(record, seq, size))
+        try:
+            self.db.execute(_PUT_CAPTURE, capture_row(record, seq))
+            self.db.execute(_PUT_LEDGER, ledger_row(record, seq, size))
+        except apsw.ConstraintError as error:
+            if ".seq" in str(error):
+                raise apsw.CorruptError(f"a new number is taken already: {error}") from error
+            raise
         self._last_seq = seq
         self.totals.add("pending", 1, size)
         return seq

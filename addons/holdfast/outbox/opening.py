@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import apsw
 
@@ -20,10 +21,24 @@ from holdfast.outbox.database import (
     refusal,
     sync_folder,
 )
+from holdfast.outbox.record import CaptureRow, capture_intact
 from holdfast.outbox.rescue import Rescue, finish, is_ours, rescue
 from holdfast.outbox.slots import was_outbox
 
-_PROBES = ("SELECT max(seq) FROM captures", "SELECT min(seq) FROM captures")
+# A file that ends too early, or a bad sector: what can be read of it is worth more than waiting for the rest.
+_UNREADABLE = (
+    apsw.SQLITE_IOERR_READ,
+    apsw.SQLITE_IOERR_SHORT_READ,
+    apsw.SQLITE_IOERR_CORRUPTFS,
+    apsw.SQLITE_IOERR_DATA,
+)
+_SOME_CAPTURES = """
+SELECT * FROM captures WHERE seq IN ((SELECT min(seq) FROM captures), (SELECT max(seq) FROM captures))
+"""
+_MISSING_CAPTURE = """
+SELECT EXISTS (SELECT 1 FROM ledger NOT INDEXED
+    WHERE state = 'pending' AND NOT EXISTS (SELECT 1 FROM captures WHERE captures.seq = ledger.seq))
+"""
 # Reads the whole ledger: a row that is no longer what was written could otherwise drop out of the pending ones.
 _WRONG_ROW = """
 SELECT EXISTS (SELECT 1 FROM ledger NOT INDEXED WHERE checksum IS NOT ledger_checksum(
@@ -42,11 +57,13 @@ def open_database(path: Path, now: float, *, damaged: bool = False) -> tuple[aps
         if not path.exists():
             make_private_file(path)
             sync_folder(path.parent)
-        elif damaged or _is_cut_to_nothing(path) or _log_is_damaged(path):
+        elif damaged or _is_cut_short(path) or _log_is_damaged(path):
             return _rescued(path, now)
         try:
             return _checked(path), None
-        except DAMAGE:
+        except (*DAMAGE, apsw.IOError) as error:
+            if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) not in _UNREADABLE:
+                raise
             return _rescued(path, now)
     except (apsw.Error, OSError) as error:
         advice = "free space on its disk" if refusal(error).reason == "disk_full" else "see to its disk and its folder"
@@ -60,8 +77,10 @@ def _rescued(path: Path, now: float) -> tuple[apsw.Connection, Rescue]:
     return _checked(path), done
 
 
-def _is_cut_to_nothing(path: Path) -> bool:
-    return path.stat().st_size == 0 and was_outbox(path)
+def _is_cut_short(path: Path) -> bool:
+    """SQLite would take such a file for a new database, and write over it."""
+    size = path.stat().st_size
+    return size < PAGE_SIZE and (size > 0 or was_outbox(path))
 
 
 def _log_is_damaged(path: Path) -> bool:
@@ -74,13 +93,7 @@ def _checked(path: Path) -> apsw.Connection:
     try:
         if db.pragma("application_id") == 0:
             create_schema(db)
-        for probe in _PROBES:
-            db.execute(probe).fetchall()
-        if db.execute(_WRONG_ROW).get:
-            raise apsw.CorruptError("a row has the wrong checksum")
-        # The same for its indexes: a pending record that its index does not name would never be sent.
-        if (verdict := db.execute("PRAGMA integrity_check(ledger)").get) != "ok":
-            raise apsw.CorruptError(f"the ledger is not sound: {verdict}")
+        _check_rows(db)
     except apsw.SQLError as error:
         db.close()
         raise apsw.CorruptError("a table is missing") from error
@@ -90,13 +103,31 @@ def _checked(path: Path) -> apsw.Connection:
     return db
 
 
+def _check_rows(db: apsw.Connection) -> None:
+    """CorruptError if anything is wrong that would keep a whole record from being found.
+
+    Values are read later, one by one: what is wrong with them costs only themselves.
+    """
+    if db.execute(_WRONG_ROW).get:
+        raise apsw.CorruptError("a row has the wrong checksum")
+    # The same for its indexes: a pending record that its index does not name would never be sent.
+    if (verdict := db.execute("PRAGMA integrity_check(ledger)").get) != "ok":
+        raise apsw.CorruptError(f"the ledger is not sound: {verdict}")
+    if db.execute(_MISSING_CAPTURE).get:
+        raise apsw.CorruptError("a record is missing")
+    # A tree may be sound, and the wrong one.
+    if not all(capture_intact(cast(CaptureRow, row)) for row in db.execute(_SOME_CAPTURES).fetchall()):
+        raise apsw.CorruptError("the records make no sense")
+
+
 def _check_owner(path: Path) -> None:
     """StoreUnavailable if the file is somebody else's: before anything is written to it."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         owner, version = db.pragma("application_id"), db.pragma("user_version")
         is_empty = not db.execute("SELECT count(*) FROM sqlite_schema").get
-        if owner != APPLICATION_ID and was_outbox(path) and not is_empty:
+        is_large = path.stat().st_size > PAGE_SIZE
+        if was_outbox(path) and ((owner != APPLICATION_ID and not is_empty) or (is_empty and is_large)):
             raise apsw.CorruptError("the header is overwritten")
         if owner != APPLICATION_ID and not (owner == 0 and is_empty):
             raise StoreUnavailable(f"{path} is another program's database: let `outbox` name another file")

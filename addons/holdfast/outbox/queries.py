@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins  # `list` is a method below
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -107,22 +108,34 @@ class Queries:
 
     def whole(self, row: LedgerRow) -> OutboxRecord | None:
         """The record of a ledger row. A lost value leaves a quarantined record without one, a lost row nothing."""
-        record = self.capture(row[0])
+        record = None
+        with contextlib.suppress(DamagedOutbox):  # which may be cured: it is for the relay and the next start to see to
+            record = self.capture(row[0])
+            if record is None:
+                self._on_lost(row[0])
         if not ledger_intact(row):
             return record
         about = from_ledger(row)
         if record is None:
-            self._on_lost(row[0])
             return replace(about, state="quarantined", sent=None)
         return replace(record, state=about.state, sent=about.sent)
 
     def capture(self, seq: int) -> OutboxRecord | None:
-        """The record as it was captured, as if still to be sent; None if that is damaged or gone."""
+        """The record as it was captured, as if still to be sent; None if it is not what was written.
+
+        DamagedOutbox if it is not found where it should be: it may stand, whole, where the damaged tree does not lead.
+        """
         try:
             rows = cast(builtins.list[CaptureRow], self._rows(_CAPTURE, (seq,)))
-        except (*DAMAGE, apsw.IOError):
-            return None
-        return from_capture(rows[0]) if rows and capture_intact(rows[0]) else None
+        except (*DAMAGE, apsw.IOError) as error:
+            raise DamagedOutbox(f"the outbox {self.path} is damaged: {error}") from error
+        if not rows:
+            raise DamagedOutbox(f"the outbox {self.path} is damaged: a record is missing")
+        return from_capture(rows[0]) if capture_intact(rows[0]) else None
+
+    def is_pending(self, seq: int) -> bool:
+        """Whether a record is still to be sent."""
+        return any(row[8] == "pending" for row in self._ledger_rows(_BY_SEQ, (seq,)))
 
     def counts(self) -> builtins.list[tuple[State, int, int]]:
         """Records and bytes by state."""

@@ -6,6 +6,7 @@ however it ends. Lock files are never deleted: a second process could otherwise 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -26,8 +27,10 @@ class Slot:
 
     def mark(self) -> None:
         """Note, for people and for `was_outbox`, whose file this is."""
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"outbox {self.path.name}, last opened by process {os.getpid()}\n".encode(), 0)
+        text = f"outbox {self.path.name}, last opened by process {os.getpid()}\n".encode()
+        with contextlib.suppress(OSError):  # on a full disk it has to do without
+            os.pwrite(self._handle, text, 0)
+            os.ftruncate(self._handle, len(text))
 
     def release(self) -> None:
         if self._handle >= 0:

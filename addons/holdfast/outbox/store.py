@@ -36,7 +36,7 @@ class Outbox:
         self.path = slot.path
         self.base = base
         self.limits = limits
-        self.damaged = 0
+        self._damaged = 0
         self._clock = clock
         self._slot = slot
         self._listeners: tuple[Callable[[], None], ...] = ()
@@ -143,7 +143,7 @@ class Outbox:
 
     def _count_damaged(self, moved: concurrent.futures.Future[int]) -> None:
         # One that cannot even be moved is damaged all the same; one that is not there any more was discarded.
-        self.damaged += 1 if moved.exception() else moved.result()
+        self._damaged += 1 if moved.exception() else moved.result()
 
     def repair(self, record: OutboxRecord) -> None:
         """Write the damaged ledger row of a whole record anew."""
@@ -202,7 +202,7 @@ class Outbox:
             bytes=totals.all()[1],
             file_bytes=file_bytes(self.path),
             oldest_pending_seconds=0.0 if oldest is None else max(0.0, self._clock() - oldest),
-            damaged=self.damaged,
+            damaged=self._damaged + self._writer.lost,
             salvaged=self._writer.salvaged,
             rescues=self._writer.rescues,
         )

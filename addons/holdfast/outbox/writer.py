@@ -78,6 +78,7 @@ class Writer:
         self._next_rescue = 0.0
         self.rescues = 0
         self.salvaged = 0
+        self.lost = 0
         self._ledger: Ledger | None = self._open()
         self.totals = self._ledger.totals.copy()
         self._thread = threading.Thread(target=self._run, name=f"outbox {path.name}", daemon=True)
@@ -203,6 +204,7 @@ class Writer:
         if ledger.rescue:
             self.rescues += 1
             self.salvaged += ledger.rescue.saved
+            self.lost += ledger.rescue.lost
         return ledger
 
     def _reopen(self) -> Ledger:

@@ -2,7 +2,7 @@
 
 - Header fields by name, whole, in the request and in the last upstream answer.
 - Parameters by name, in the query string and wherever a URL is kept: the uri, `referer`, `location` and their kin, in
-  their fragments too; and in bodies of HTML forms.
+  their fragments too; and in bodies of HTML forms (a multipart one is masked whole if a part has such a name).
 - User and password of an absolute URL. These are cut out, not masked: a URL parser rejects brackets in that place.
 - Values in JSON bodies by path (`policy/json_paths.py`), whatever content type the body claims to have.
 
@@ -39,19 +39,23 @@ DEFAULT_HEADERS = frozenset({
     "x-goog-api-key", "x-goog-iap-jwt-assertion", "x-amzn-oidc-data", "x-amzn-oidc-accesstoken",
     "x-ms-token-aad-access-token", "x-ms-token-aad-id-token", "x-forwarded-access-token",
     "x-auth-request-access-token", "cf-access-jwt-assertion", "x-functions-key", "ocp-apim-subscription-key",
-    "x-shopify-access-token", "x-vault-token", "private-token", "job-token", "dpop"
+    "x-shopify-access-token", "x-vault-token", "private-token", "job-token", "dpop",
+    "x-gitlab-token", "x-telegram-bot-api-secret-token", "sec-websocket-protocol"
 })  # fmt: skip
 DEFAULT_QUERY = frozenset({
     "access_token", "refresh_token", "id_token", "token", "auth_token", "api_key", "api-key", "apikey",
     "client_secret", "password", "passwd", "secret", "signature", "sig", "x-amz-credential",
-    "x-amz-security-token", "x-amz-signature", "x-goog-credential", "x-goog-signature"
+    "x-amz-security-token", "x-amz-signature", "x-goog-credential", "x-goog-signature",
+    "pwd", "passphrase", "jwt", "session", "sessionid", "code", "auth"
 })  # fmt: skip
 _URL_FIELDS = ("referer", "location", "content-location", "refresh", "x-original-url", "x-original-uri",
-               "x-rewrite-url", "x-forwarded-uri")  # fmt: skip
+               "x-rewrite-url", "x-forwarded-uri", "origin", "x-forwarded-host")  # fmt: skip
 _URL_PARTS = ("uri", "query_string", "backend_url")
 _USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/?#]*@", re.IGNORECASE)
 _NAME_PARTS = re.compile(r"[\[\].]+")
 _FORM = "application/x-www-form-urlencoded"
+_MULTIPART = "multipart/form-data"
+_PART_NAME = re.compile(rb"""\bname\s*=\s*(?:"([^"\r\n]*)"|([^";\s]+))""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +213,8 @@ def mask_body(body: bytes, headers: HeaderMap, rules: RedactionRules) -> tuple[b
                 return MASK.encode(), (WHOLE_BODY,)
     if rules.query and _FORM in media:
         return _mask_form_body(body, headers, rules)
+    if rules.query and _MULTIPART in media and _names_a_secret(body, headers, rules):
+        return MASK.encode(), (WHOLE_BODY,)
     return body, ()
 
 
@@ -226,6 +232,12 @@ def _mask_form_body(body: bytes, headers: HeaderMap, rules: RedactionRules) -> t
         return MASK.encode(), (WHOLE_BODY,)
     masked, names = mask_query(body.decode("latin-1"), rules)
     return masked.encode("latin-1"), tuple(f"body:{name}" for name in names)
+
+
+def _names_a_secret(body: bytes, headers: HeaderMap, rules: RedactionRules) -> bool:
+    """Whether a part of a form is named like a secret. A compressed body may hold one."""
+    named = (each[1] or each[2] for each in _PART_NAME.finditer(body))
+    return "content-encoding" in headers or any(name.decode("latin-1").lower() in rules.query for name in named)
 
 
 def restore(record: CapturedRequest, secrets: Mapping[str, object]) -> CapturedRequest:

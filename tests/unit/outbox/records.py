@@ -64,11 +64,12 @@ def scribble(path: Path, page: int, count: int = 1, seed: int = 1) -> None:
         file.write(random.Random(seed).randbytes(4096 * count))
 
 
-def pages_of(path: Path, table: str) -> list[int]:
-    """The leaf pages of a table, by number."""
+def pages_of(path: Path, table: str, kind: str = "leaf") -> list[int]:
+    """The leaf (or internal, or overflow) pages of a table, by number."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        rows = db.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno", (table,))
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = ? ORDER BY pageno"
+        rows = db.execute(query, (table, kind))
         return [int(str(number)) for (number,) in rows.fetchall()]
     finally:
         db.close()

@@ -78,6 +78,7 @@ def newer_format(path: Path) -> None:
     [
         (lambda path: path.mkdir(), "is not a file"),
         (lambda path: path.write_text("version: 1\n" * 99), "is not an outbox: let `outbox` name another file"),
+        (lambda path: path.write_text("x\n"), "is not an outbox"),
         (another_database, "is another program's database"),
         (newer_format, "newer Holdfast"),
     ],

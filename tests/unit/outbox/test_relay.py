@@ -339,6 +339,27 @@ def test_a_damaged_record_is_skipped_and_counted(
     assert [int(value) for value in broker.values()] == sorted(int(value) for value in broker.values())
 
 
+def test_records_that_a_damaged_tree_does_not_lead_to_are_found_and_sent(
+    outbox: Outbox,
+    open_outbox: Callable[..., Outbox],
+    path: Path,
+    broker: FakeBroker,
+    start: Callable[..., Relay],
+) -> None:
+    """The page above them is garbled while the outbox is in use; they themselves are whole."""
+    for number in range(200):
+        outbox.append_sync(make_record(b"%d" % number + b" " * 800))
+    outbox.close()
+    outbox = open_outbox()
+    for page in pages_of(path, "captures", "internal"):
+        scribble(path, page)
+    start(QUICK, outbox)
+    settled(outbox)
+    assert [int(value) for value in broker.values()] == list(range(200))
+    stats = outbox.stats()
+    assert (stats.rescues, stats.salvaged, stats.damaged, stats.quarantined) == (1, 200, 0, 0)
+
+
 def test_a_damaged_ledger_row_is_repaired_from_its_capture(
     outbox: Outbox, path: Path, broker: FakeBroker, start: Callable[..., Relay]
 ) -> None:

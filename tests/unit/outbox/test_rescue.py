@@ -85,6 +85,31 @@ def test_a_garbled_ledger_costs_nothing(
     assert aside(path) == [f"holdfast.db.corrupt-{int(NOW)}"]
 
 
+def test_what_a_damaged_tree_does_not_lead_to_is_found(
+    records: list[OutboxRecord], open_outbox: Callable[..., Outbox], path: Path
+) -> None:
+    """Garble every page of every tree but the leaves of the records themselves: nothing is lost."""
+    for table in ("captures", "ledger"):
+        for page in pages_of(path, table, "internal"):
+            scribble(path, page)
+    outbox = open_outbox()
+    check(outbox, records, most_lost=0)
+    assert outbox.stats().rescues == 1
+
+
+def test_a_tree_in_the_place_of_another_is_noticed(
+    records: list[OutboxRecord], open_outbox: Callable[..., Outbox], path: Path
+) -> None:
+    """A write that went astray: each tree is sound in itself, and the rows are of the wrong table."""
+    content = bytearray(path.read_bytes())
+    source, target = pages_of(path, "ledger", "internal")[0], pages_of(path, "captures", "internal")[0]
+    content[(target - 1) * 4096 : target * 4096] = content[(source - 1) * 4096 : source * 4096]
+    path.write_bytes(content)
+    outbox = open_outbox()
+    check(outbox, records, most_lost=0)
+    outbox.append_sync(make_record())
+
+
 def test_a_record_whose_value_is_lost_stays_visible(
     records: list[OutboxRecord], open_outbox: Callable[..., Outbox], path: Path
 ) -> None:
@@ -100,6 +125,17 @@ def test_a_record_whose_value_is_lost_stays_visible(
         shown = outbox.get(record.id)
         assert shown is not None
         assert (shown.state, shown.value, shown.path) == ("quarantined", b"", "/api/users")
+
+
+@pytest.mark.parametrize("size", [1, 99, 100, 2000, 4095, 4096, 4097, 8192, 10_000, 20_493, 28_685])
+def test_a_file_may_end_anywhere(
+    size: int, records: list[OutboxRecord], open_outbox: Callable[..., Outbox], path: Path
+) -> None:
+    """In the middle of its header, or of its first pages."""
+    os.truncate(path, size)
+    outbox = open_outbox()
+    assert outbox.stats().rescues == 1
+    outbox.append_sync(make_record())
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
