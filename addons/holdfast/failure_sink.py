@@ -85,6 +85,13 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     max_bytes: Annotated[Size, Meta(description="Bytes the outbox holds; at the bound captures are refused.")] = Size(
         "1GiB"
     )
+    max_age: Annotated[
+        Duration | None,
+        Meta(
+            description="While the oldest unpublished record is older, captures are refused; `null`: no bound.",
+            extra={"gt": 0},
+        ),
+    ] = None
     max_record: Annotated[Size, Meta(description="Largest single record; a larger one is refused.")] = Size("16MiB")
     retention: Annotated[Duration, Meta(description="How long a record is kept after it was published.")] = Duration(
         "1d"
@@ -179,6 +186,7 @@ class FailureSink:
                 raise CaptureRefused("too_large", "the body was larger than limits.buffer_body and was not held")
             if self._outbox is None:
                 raise CaptureRefused("outbox_unavailable", self._fault)
+            await self._check_age(self._outbox)
             record = await self._record(flow, failure)
             await self._outbox.append(record)
         except CaptureRefused as refused:
@@ -191,6 +199,11 @@ class FailureSink:
         return record.id
 
     # -- parts ------------------------------------------------------------------------------------------------------
+
+    async def _check_age(self, outbox: Outbox) -> None:
+        bound = self._settings.max_age
+        if bound is not None and (await asyncio.to_thread(outbox.stats)).oldest_pending_seconds > bound:
+            raise CaptureRefused("outbox_age", f"the oldest record has been waiting for more than {bound}")
 
     async def _record(self, flow: HTTPFlow, failure: Failure) -> OutboxRecord:
         """The envelope without its secrets, and what the outbox files it under."""

@@ -317,3 +317,25 @@ async def test_two_thousand_connections_at_once_are_all_answered(tmp_path: Path,
                 assert len(ids) == len(clients)
                 assert None not in ids
                 assert ids == (await gateway.exported()).keys()
+
+
+async def test_an_outbox_whose_oldest_record_is_too_old_takes_no_more(tmp_path: Path) -> None:
+    """failure_sink.max_age: nobody fetches these records, so the client is told instead of promised."""
+    made = addon(profile("http://127.0.0.1:1"), "failure_sink", max_age="200ms")
+    async with Gateway(tmp_path, made=made) as gateway, raw.RawClient(gateway.port) as client:
+        first = await client.request("GET", "/api/users")
+        assert first.capture_id is not None
+
+        async def refused() -> bool:
+            answer = await client.request("GET", "/api/users")
+            return answer.header("holdfast-capture") == "failed; reason=outbox_age"
+
+        await until(refused, within=5, what="the first record to be too old")
+        assert (await gateway.admin("/health")).json()["outbox"]["status"] == "failing"
+        await gateway.cli("captures", "discard", "--yes")
+        await until(lambda: captured(client), within=5, what="captures to go on")
+
+
+async def captured(client: raw.RawClient) -> bool:
+    """Whether a request is captured now."""
+    return (await client.request("GET", "/api/users")).capture_id is not None
