@@ -1,4 +1,7 @@
-"""The real servers, as addresses: a test that asks for one is skipped where there is none, and fails in CI."""
+"""The real servers, as addresses: a test that asks for one is skipped where there is none, and fails in CI.
+
+And the seed of random tests.
+"""
 
 from __future__ import annotations
 
@@ -40,3 +43,11 @@ def redis_url() -> str:
 def postgres_url() -> str:
     """postgresql://... of a real PostgreSQL, shared: use tables of your own."""
     return from_environment("HOLDFAST_TEST_POSTGRES")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A new one each time, shown when the test fails; HOLDFAST_TEST_SEED repeats one."""
+    chosen = int(os.environ.get("HOLDFAST_TEST_SEED") or int.from_bytes(os.urandom(4)))
+    request.node.add_report_section("setup", "seed", f"HOLDFAST_TEST_SEED={chosen}")
+    return chosen

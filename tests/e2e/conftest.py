@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -75,11 +74,3 @@ async def sample(tmp_path: Path) -> AsyncIterator[SampleOrigin]:
         yield origin
     finally:
         await origin.stop()
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """A new one each time, printed when the test fails; HOLDFAST_TEST_SEED repeats one."""
-    chosen = int(os.environ.get("HOLDFAST_TEST_SEED") or int.from_bytes(os.urandom(4)))
-    request.node.add_report_section("setup", "seed", f"HOLDFAST_TEST_SEED={chosen}")
-    return chosen

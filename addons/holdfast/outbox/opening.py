@@ -32,6 +32,8 @@ _UNREADABLE = (
     apsw.SQLITE_IOERR_CORRUPTFS,
     apsw.SQLITE_IOERR_DATA,
 )
+_FORMATS = (b"\x01\x01", b"\x02\x02")  # with a rollback journal, as it begins, and with a log
+_NO_VERSION = 50  # no format will have a higher number; what has one is garbled
 _SOME_CAPTURES = """
 SELECT * FROM captures WHERE seq IN ((SELECT min(seq) FROM captures), (SELECT max(seq) FROM captures))
 """
@@ -88,8 +90,11 @@ def _log_is_damaged(path: Path) -> bool:
 
 
 def _checked(path: Path) -> apsw.Connection:
-    _check_owner(path)
-    db = connect(path)
+    try:
+        _check_owner(path)
+        db = connect(path)
+    except apsw.SQLError as error:
+        raise apsw.CorruptError("the header makes no sense") from error
     try:
         if db.pragma("application_id") == 0:
             create_schema(db)
@@ -120,16 +125,24 @@ def _check_rows(db: apsw.Connection) -> None:
         raise apsw.CorruptError("the records make no sense")
 
 
+def _format(path: Path) -> bytes:
+    """The two bytes of the header that say who may write: a wrong one makes the file read-only for SQLite."""
+    with path.open("rb") as file:
+        return file.read(20)[18:]
+
+
 def _check_owner(path: Path) -> None:
     """StoreUnavailable if the file is somebody else's: before anything is written to it."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         owner, version = db.pragma("application_id"), db.pragma("user_version")
         is_empty = not db.execute("SELECT count(*) FROM sqlite_schema").get
-        is_large = path.stat().st_size > PAGE_SIZE
-        if was_outbox(path) and ((owner != APPLICATION_ID and not is_empty) or (is_empty and is_large)):
+        is_new = is_empty and owner == 0 and path.stat().st_size <= PAGE_SIZE
+        if owner == APPLICATION_ID and (is_empty or _format(path) not in _FORMATS or version > _NO_VERSION):
             raise apsw.CorruptError("the header is overwritten")
-        if owner != APPLICATION_ID and not (owner == 0 and is_empty):
+        if owner != APPLICATION_ID and not is_new:
+            if was_outbox(path):
+                raise apsw.CorruptError("the header is overwritten")
             raise StoreUnavailable(f"{path} is another program's database: let `outbox` name another file")
         if version > SCHEMA_VERSION:
             raise StoreUnavailable(f"{path} was written by a newer Holdfast (format {version}): upgrade this one")

@@ -12,20 +12,11 @@ import threading
 from pathlib import Path
 
 import apsw
-import pytest
 
 from holdfast.outbox import Outbox, OutboxLimits
 
 ROUNDS = 25
 DOOMED = Path(__file__).with_name("doomed.py")
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """A new one each time, shown when the test fails; HOLDFAST_TEST_SEED repeats one."""
-    chosen = int(os.environ.get("HOLDFAST_TEST_SEED") or int.from_bytes(os.urandom(4)))
-    request.node.add_report_section("setup", "seed", f"HOLDFAST_TEST_SEED={chosen}")
-    return chosen
 
 
 def run_and_kill(path: Path, seed: int, after: float) -> dict[str, str]:

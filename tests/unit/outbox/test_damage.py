@@ -14,16 +14,8 @@ from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord
 from holdfast.outbox.feed import Feed
 from tests.unit.outbox.records import Clock, contents, make_record
 
-ROUNDS = 40
+ROUNDS = 8  # of each kind
 type Damage = Callable[[Path, random.Random], None]
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """A new one each time, shown when the test fails; HOLDFAST_TEST_SEED repeats one."""
-    chosen = int(os.environ.get("HOLDFAST_TEST_SEED") or int.from_bytes(os.urandom(4)))
-    request.node.add_report_section("setup", "seed", f"HOLDFAST_TEST_SEED={chosen}")
-    return chosen
 
 
 def build(folder: Path, dice: random.Random, clock: Clock) -> tuple[dict[str, OutboxRecord], set[str]]:
@@ -69,6 +61,13 @@ def flip(path: Path, dice: random.Random) -> None:
     path.write_bytes(content)
 
 
+def garble_header(path: Path, dice: random.Random) -> None:
+    """One byte of the hundred that everything else hangs on; not of the format's number: a newer one is left alone."""
+    content = bytearray(path.read_bytes())
+    content[dice.choice([place for place in range(100) if not 60 <= place < 64])] = dice.randrange(256)
+    path.write_bytes(content)
+
+
 def cut(path: Path, dice: random.Random) -> None:
     """The end is missing."""
     os.truncate(path, dice.randrange(path.stat().st_size))
@@ -111,10 +110,10 @@ def check(folder: Path, records: dict[str, OutboxRecord], pending: set[str], clo
     again.close()
 
 
-@pytest.mark.parametrize("damage", [overwrite, flip, cut, misplace], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", [overwrite, flip, garble_header, cut, misplace], ids=lambda damage: damage.__name__)
 def test_damage_of_any_kind_costs_only_what_it_hits(damage: Damage, tmp_path: Path, seed: int) -> None:
     """The database, its log, or both; as it was closed, or as a kill has left it."""
-    for number in range(ROUNDS // 4):
+    for number in range(ROUNDS):
         dice, clock = random.Random(f"{seed} {number}"), Clock()
         folder = tmp_path / str(number)
         folder.mkdir()

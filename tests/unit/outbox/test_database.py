@@ -69,7 +69,7 @@ def another_database(path: Path) -> None:
 def newer_format(path: Path) -> None:
     Outbox.open(path, LIMITS).close()
     db = apsw.Connection(str(path))
-    db.pragma("user_version", 99)
+    db.pragma("user_version", 2)
     db.close()
 
 
