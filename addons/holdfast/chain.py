@@ -21,7 +21,6 @@ from holdfast.accesslog import AccessLog, Observer
 from holdfast.admin.health import HealthPage
 from holdfast.admin.listener import AdminListener
 from holdfast.ending import end_process
-from holdfast.engine import interim
 from holdfast.engine.gate import Gate
 from holdfast.engine.leg import build_leg
 from holdfast.engine.placement import is_placed, place
@@ -113,7 +112,6 @@ class Loader:
     def _install(self) -> None:
         try:
             check_engine()
-            interim.install()
             profile = self._profile = self._profile or load_profile(ctx.options.holdfast)
             set_up_logs(profile.log)
             ctx.options.update(**engine_options(profile))

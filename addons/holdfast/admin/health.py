@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.gateway import Gateway, Health, HealthCheck
-from holdfast.policy.endpoint import Endpoint
+from holdfast.policy.pool import PoolServer
 
 TIMEOUT = 2.0
 KEPT = 1.0
@@ -48,15 +48,15 @@ class HealthPage:
     async def _ask(self) -> dict[str, Any]:
         gateway = self._gateway
         checks: dict[str, HealthCheck] = {name: gateway.checks[name] for name in COMPONENTS if name in gateway.checks}
-        servers = gateway.leg.endpoints
+        servers = gateway.leg.servers()
         answers = await asyncio.gather(
-            *(_bounded(check) for check in checks.values()), *(_server(gateway, s) for s in servers)
+            *(_bounded(check) for check in checks.values()), *(_server(server) for _, server in servers)
         )
         found = dict(zip(checks, answers, strict=False))
         document: dict[str, Any] = {n: _plain(found.get(n, Health("not_configured"))) for n in COMPONENTS}
         document["upstream"] = {
-            str(server): _plain(health) | _record(gateway, server)
-            for server, health in zip(servers, answers[len(checks) :], strict=True)
+            name: _plain(health) | _record(gateway, server)
+            for (name, server), health in zip(servers, answers[len(checks) :], strict=True)
         }
         return document
 
@@ -81,28 +81,25 @@ async def _bounded(check: HealthCheck) -> Health:
         return Health("failing", f"{type(e).__name__}: {e}")
 
 
-async def _server(gateway: Gateway, endpoint: Endpoint) -> Health:
+async def _server(server: PoolServer) -> Health:
     """Does it accept a connection, and did it answer the last requests?"""
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(*endpoint.address), TIMEOUT)
+        _, writer = await asyncio.wait_for(asyncio.open_connection(*server.endpoint.address), TIMEOUT)
     except TimeoutError:
         return Health("failing", f"no connection within {TIMEOUT:g} s")
     except OSError as e:
         return Health("failing", str(e))
     writer.close()
-    failures = gateway.leg.records[endpoint].failures
+    failures = server.failures
     return Health("failing", f"the last {failures} attempts failed") if failures >= FAILING_AFTER else Health("ok")
 
 
-def _record(gateway: Gateway, server: Endpoint) -> dict[str, Any]:
-    record = gateway.leg.records[server]
-    pooled = next(each for each in gateway.leg.pool.servers if each.endpoint == server)
-    circuit = pooled.breaker.state(gateway.leg.clock())
+def _record(gateway: Gateway, server: PoolServer) -> dict[str, Any]:
     return {
-        "circuit": circuit,
-        "consecutive_failures": record.failures,
-        "last_error": record.last_error,
-        "since": record.since,
+        "circuit": server.breaker.state(gateway.leg.clock()),
+        "consecutive_failures": server.failures,
+        "last_error": server.last_error,
+        "since": server.since,
     }
 
 

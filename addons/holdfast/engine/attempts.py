@@ -10,7 +10,7 @@ from mitmproxy.http import HTTPFlow
 from mitmproxy.net.http import url
 
 from holdfast.engine.leg import Leg
-from holdfast.exchange import exchange_of
+from holdfast.exchange import exchange_of, route_of
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.failure import Failure
 from holdfast.policy.pool import PoolServer
@@ -23,16 +23,18 @@ class Attempts:
     def __init__(self, leg: Leg, flow: HTTPFlow, aimed: Server) -> None:
         self._leg = leg
         self._flow = flow
+        self.plan = leg.plan(route_of(flow))
         self._made = exchange_of(flow).setdefault("attempts", [])
-        self._pool = leg.pool_for(flow, aimed)
+        self._pool = leg.pool_for(self.plan, flow, aimed)
+        self._known = self._pool is self.plan.pool
         self._server: PoolServer | None = None  # while an attempt is under way
-        self._endpoint = leg.endpoints[0]
+        self._last: PoolServer | None = None
         self._tried: set[Endpoint] = set()
         self._failed_at: set[Endpoint] = set()
         self._began = leg.clock()
-        if leg.budget:
-            leg.budget.request(self._began)
-        self.deadline_at = self._began + leg.limits.deadline
+        if self.plan.budget:
+            self.plan.budget.request(self._began)
+        self.deadline_at = self._began + self.plan.bounds.deadline
 
     def next(self, keep_host_header: bool) -> Endpoint | None:
         """Begin an attempt; the request is aimed at the chosen server. None: every one is held back."""
@@ -41,35 +43,37 @@ class Attempts:
         if self._server is None:
             exchange_of(self._flow)["retry_in"] = self._pool.retry_in(self._began)
             return None
-        endpoint = self._endpoint = self._server.endpoint
+        self._last, endpoint = self._server, self._server.endpoint
         self._tried.add(endpoint)
         request = self._flow.request
-        if (request.host, request.port, request.scheme) != (*endpoint.address, endpoint.scheme):
+        if (request.host, request.port, request.scheme) != (endpoint.host, endpoint.port, endpoint.uri_scheme):
             # Not by the setters of host and port: they would rewrite Host whatever the options say.
-            request.data.host, request.data.port = endpoint.address
-            request.scheme = endpoint.scheme
+            request.data.host, request.data.port = endpoint.host, endpoint.port
+            request.scheme = endpoint.uri_scheme
             if not keep_host_header:
-                request.host_header = url.hostport(endpoint.scheme, *endpoint.address)
+                request.host_header = url.hostport(endpoint.uri_scheme, endpoint.host, endpoint.port)
         return endpoint
 
     def ended(self, failure: Failure | None) -> None:
         """Account for the attempt that was begun last; None: it succeeded."""
+        assert self._last
+        endpoint = self._last.endpoint
         status = failure.status if failure else self._flow.response.status_code if self._flow.response else None
         # A request counts once against a server, however often it has tried it: or one of three attempts would be
         # enough to open a circuit that is to open after three failures.
-        counted = None if failure and self._endpoint in self._failed_at else failure is not None
+        counted = None if failure and endpoint in self._failed_at else failure is not None
         self._release(failed=counted, server_error=(status or 0) >= 500)
         if failure:
-            self._failed_at.add(self._endpoint)
+            self._failed_at.add(endpoint)
         self._made.append(
             {
-                "server": str(self._endpoint),
+                "server": str(endpoint),
                 "error": failure.error if failure else None,
                 "status": status,
                 "duration_ms": round((self._leg.clock() - self._began) * 1000, 3),
             }
         )
-        self._leg.attempt_ended(self._endpoint, failure)
+        self._leg.attempt_ended(self._last, self._known, failure)
 
     def abandoned(self) -> None:
         """The client has left: nobody knows how the attempt that is under way would have ended."""
@@ -84,7 +88,8 @@ class Attempts:
         """A response that the client was already reading ended early: the attempt was accounted for as a success."""
         exchange = exchange_of(self._flow)
         exchange["error"], exchange["detail"] = failure.error, failure.detail
-        self._leg.attempt_ended(self._endpoint, failure)
+        assert self._last
+        self._leg.attempt_ended(self._last, self._known, failure)
 
     def verdict(self, failure: Failure) -> Retry | GiveUp:
         """Whether another attempt follows the one that has just failed."""
@@ -96,11 +101,11 @@ class Attempts:
             attempts=len(self._made),
             remaining=self.deadline_at - self._leg.clock(),
         )
-        verdict = decide(self._leg.retry_rules, tried, self._leg.jitter())
-        if isinstance(verdict, Retry) and self._leg.budget and not self._leg.budget.try_retry(self._leg.clock()):
+        verdict, budget = decide(self.plan.retry, tried, self._leg.jitter()), self.plan.budget
+        if isinstance(verdict, Retry) and budget and not budget.try_retry(self._leg.clock()):
             return GiveUp("budget")
         return verdict
 
     def restart_deadline(self) -> None:
         """A large upload has taken its own time: the upstream's starts now."""
-        self.deadline_at = self._leg.clock() + self._leg.limits.deadline
+        self.deadline_at = self._leg.clock() + self.plan.bounds.deadline

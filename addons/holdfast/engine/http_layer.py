@@ -1,40 +1,40 @@
-"""The HTTP layer of one client connection: stock, but for streams of ours and connections that can be given up.
+"""The HTTP layer of one client connection: stock, but for streams of ours and the connections they use.
 
-A connection that is given up leaves `connections` at once: whatever still arrives from it is dropped here, so that
-nothing of an abandoned attempt can reach the next one.
+An attempt that is abandoned leaves nothing behind: an HTTP/1 connection is dropped from `connections` at once, an
+HTTP/2 stream is reset, so that nothing of it can reach the next attempt.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from mitmproxy.connection import Connection, Server
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
+    DropStream,
     GetHttpConnection,
     GetHttpConnectionCompleted,
-    Http1Server,
     HttpLayer,
     HTTPMode,
     RegisterHttpConnection,
+    RequestHeaders,
+    SendHttp,
 )
+from mitmproxy.proxy.layers.http._base import ReceiveHttp
 
+from holdfast.engine.client_http1 import ClientHttp1
+from holdfast.engine.client_http2 import PREFACE, ClientHttp2
+from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstream
+from holdfast.engine.connections import UpstreamConnection, open_upstream
 from holdfast.engine.leg import Leg
-from holdfast.engine.stream import GiveUpConnection, ResilientStream
+from holdfast.engine.stream import ResilientStream
 from holdfast.engine.timers import TimerFired
+from holdfast.engine.upstream_http2 import UpstreamHttp2
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import Layer
-
-
-logger = logging.getLogger(__name__)
-HEADER_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nProxy-Status: holdfast; error=http_request_denied\r\n"
-    b"Connection: close\r\nContent-Length: 0\r\n\r\n"
-)
 
 
 class ResilientLayer(HttpLayer):
@@ -43,6 +43,46 @@ class ResilientLayer(HttpLayer):
     def __init__(self, context: Context, leg: Leg) -> None:
         super().__init__(context, HTTPMode.transparent)
         self.leg = leg
+        self._upstreams: dict[Server, UpstreamConnection] = {}
+        self._first = b""  # of a client that has not said yet which HTTP it speaks
+        self._undecided = False
+
+    # -- the client -------------------------------------------------------------------------------------------------
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, events.Start):
+            yield from self._begin()
+        elif isinstance(event, TimerFired):
+            yield from self._timer_fired(event)
+        elif isinstance(event, events.ConnectionEvent) and self._given_up(event.connection):
+            return
+        elif self._undecided and isinstance(event, events.DataReceived) and event.connection is self.context.client:
+            yield from self._decide(event)
+        else:
+            yield from super()._handle_event(event)
+
+    def _begin(self) -> CommandGenerator[None]:
+        client = self.context.client
+        if client.alpn == b"h2":
+            self.connections[client] = ClientHttp2(self.context.fork())
+        else:
+            self.connections[client] = ClientHttp1(self.context.fork(), self.leg.client.max_header)
+            self._undecided = True
+        yield from super()._handle_event(events.Start())
+
+    def _decide(self, event: events.DataReceived) -> CommandGenerator[None]:
+        """HTTP/2 without having agreed on it: prior knowledge, by its preface (RFC 9113, section 3.3)."""
+        first = self._first + event.data
+        if len(first) < len(PREFACE) and PREFACE.startswith(first):
+            self._first = first
+            return
+        self._undecided, self._first = False, b""
+        client = self.context.client
+        if first.startswith(PREFACE):
+            client.alpn = b"h2"
+            self.connections[client] = ClientHttp2(self.context.fork())
+            yield from self.event_to_child(self.connections[client], events.Start())
+        yield from super()._handle_event(events.DataReceived(client, first))
 
     def make_stream(self, stream_id: int) -> CommandGenerator[None]:
         """A stream of ours for a new request."""
@@ -50,57 +90,123 @@ class ResilientLayer(HttpLayer):
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
-    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if isinstance(event, TimerFired):
-            yield from self._timer_fired(event)
-        elif isinstance(event, events.ConnectionEvent) and self._given_up(event.connection):
-            return
-        else:
-            yield from super()._handle_event(event)
-            if isinstance(event, events.DataReceived) and event.connection is self.context.client:
-                yield from self._bound_header()
-
-    def _bound_header(self) -> CommandGenerator[None]:
-        """Stock collects a request header without end for as long as it comes (RFC 6585, section 5: 431)."""
-        reader = self.connections.get(self.context.client)
-        if not isinstance(reader, Http1Server) or reader.state != reader.read_headers:
-            return
-        if len(reader.buf) > self.leg.limits.max_header:
-            logger.warning("request header too large", extra={"limit": self.leg.limits.max_header})
-            yield commands.SendData(self.context.client, HEADER_TOO_LARGE)
-            yield commands.CloseConnection(self.context.client)
-            reader.state = reader.done
-
     def event_to_child(self, child: Layer, event: events.Event) -> CommandGenerator[None]:
-        """As stock, and `GiveUpConnection` is carried out here."""
-        for command in super().event_to_child(child, event):
-            if isinstance(command, GiveUpConnection):
-                yield from self._give_up(command.connection)
-            else:
-                yield command
+        """As stock, but what is sent to a connection that is gone is dropped, and attempts can be abandoned."""
+        for command in child.handle_event(event):
+            if command.blocking or isinstance(command, commands.RequestWakeup):
+                self.command_sources[command] = child
+            match command:
+                case ReceiveHttp():
+                    yield from self._received(command)
+                case SendHttp():
+                    yield from self._sent(command)
+                case DropStream():
+                    self.streams.pop(command.stream_id, None)
+                case GetHttpConnection():
+                    yield from self.get_connection(command)
+                case RegisterHttpConnection():
+                    yield from self.register_connection(command)
+                case AbandonAttempt():
+                    yield from self._abandon(command)
+                case _:
+                    yield command
+
+    def _sent(self, command: SendHttp) -> CommandGenerator[None]:
+        connection = self.connections.get(command.connection)
+        if connection is not None:  # else it has been closed meanwhile
+            yield from self.event_to_child(connection, command.event)
+
+    def _received(self, command: ReceiveHttp) -> CommandGenerator[None]:
+        if isinstance(command.event, RequestHeaders):
+            yield from self.make_stream(command.event.stream_id)
+        stream = self.streams.get(command.event.stream_id)
+        if stream is not None:  # else it has ended already
+            yield from self.event_to_child(stream, command.event)
+
+    # -- the servers ------------------------------------------------------------------------------------------------
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> CommandGenerator[None]:
-        """As stock, but an earlier failure to connect is no reason not to try again."""
-        for connection in [c for c in self.connections if c.error and c not in self.waiting_for_establishment]:
-            if isinstance(connection, Server):
-                del self.connections[connection]
-        yield from super().get_connection(event, reuse=reuse)
+        """A kept connection to the server that is wanted, or one that is being opened and can be shared, or a new one.
+
+        Stock opens a new connection for each request of an HTTP/2 client to an HTTP/1 server, and hands the error of
+        an earlier failure out again.
+        """
+        assert isinstance(event, GetUpstream)
+        self._forget_closed()
+        # The one used last is the least likely to have been closed by the server meanwhile.
+        for server, upstream in reversed(self._upstreams.items()):
+            if upstream.leads_to(event) and upstream.free:
+                self._upstreams[server] = self._upstreams.pop(server)
+                yield from self._complete(event, server, None)
+                return
+            if upstream.leads_to(event) and upstream.shared and server in self.waiting_for_establishment:
+                self.waiting_for_establishment[server].append(event)
+                return
+        offer_http2 = self.context.client.alpn == b"h2"
+        server, outermost, upstream = open_upstream(
+            self.context.fork(), event, offer_http2=offer_http2, clock=self.leg.clock
+        )
+        self._upstreams[server] = upstream
+        self.connections[server] = outermost
+        self.waiting_for_establishment[server].append(event)
+        yield from self.event_to_child(outermost, events.Start())
 
     def register_connection(self, command: RegisterHttpConnection) -> CommandGenerator[None]:
-        """As stock, but a connection that nobody waits for any more is closed."""
-        if command.connection in self.waiting_for_establishment:
-            yield from super().register_connection(command)
-        elif not command.err:
-            yield commands.CloseConnection(command.connection)
+        """It is open, or has failed: tell those who wait. Nobody does any more: close it."""
+        server = command.connection
+        assert isinstance(server, Server)
+        waiting = self.waiting_for_establishment.pop(server, [])
+        if command.err:
+            self._upstreams.pop(server, None)
+            self.connections.pop(server, None)
+        elif not waiting:
+            yield from self._close(server)
+        for number, wanted in enumerate(waiting):
+            if command.err or number == 0 or self._upstreams[server].free:
+                yield from self._complete(wanted, server, command.err)
+            else:
+                yield from self.get_connection(wanted)
+
+    def _complete(self, wanted: GetHttpConnection, server: Server, err: str | None) -> CommandGenerator[None]:
+        stream = self.command_sources.pop(wanted)
+        reply = (None, err) if err else (server, None)
+        yield from self.event_to_child(stream, GetHttpConnectionCompleted(wanted, reply))
+
+    def _forget_closed(self) -> None:
+        for server in [s for s in self._upstreams if s.state is ConnectionState.CLOSED]:
+            if server not in self.waiting_for_establishment:
+                del self._upstreams[server]
+                self.connections.pop(server, None)
 
     def _given_up(self, connection: Connection) -> bool:
         return isinstance(connection, Server) and connection not in self.connections
 
+    def _abandon(self, command: AbandonAttempt) -> CommandGenerator[None]:
+        server = command.connection
+        upstream = self._upstreams.get(server) if isinstance(server, Server) else None
+        if upstream is None:
+            return
+        if isinstance(upstream.http, UpstreamHttp2):
+            yield from self.event_to_child(
+                self.connections[server], AttemptAbandoned(command.stream_id, command.waited)
+            )
+        else:
+            yield from self._close(server)
+
+    def _close(self, server: Connection) -> CommandGenerator[None]:
+        self.connections.pop(server, None)
+        self.waiting_for_establishment.pop(server, None)
+        if isinstance(server, Server):
+            self._upstreams.pop(server, None)
+        yield commands.CloseConnection(server)
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
     def _timer_fired(self, event: TimerFired) -> CommandGenerator[None]:
         stream = self.streams.get(event.stream_id)
-        if not isinstance(stream, ResilientStream) or event.generation != stream.timer_generation:
+        if not isinstance(stream, ResilientStream):
             return
-        waiting = self._waiting_for(stream)
+        waiting = self._waiting_for(stream) if stream.upstream_alarm.rang(event) else None
         if waiting is None:
             yield from self.event_to_child(stream, event)
             return
@@ -110,7 +216,7 @@ class ResilientLayer(HttpLayer):
         others = self.waiting_for_establishment[connection]
         others.remove(command)
         if not others:
-            yield from self._give_up(connection)
+            yield from self._close(connection)
         del self.command_sources[command]
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(command, (None, "timed out")))
 
@@ -121,8 +227,3 @@ class ResilientLayer(HttpLayer):
                 if self.command_sources.get(command) is stream:
                     return command, connection
         return None
-
-    def _give_up(self, connection: Connection) -> CommandGenerator[None]:
-        self.connections.pop(connection, None)
-        self.waiting_for_establishment.pop(connection, None)
-        yield commands.CloseConnection(connection)

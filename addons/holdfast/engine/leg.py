@@ -1,4 +1,4 @@
-"""What the upstream leg knows: its bounds, its servers and how they have fared, its clocks. No hooks, no layers."""
+"""What the upstream leg knows: its plans, its servers and how they have fared, its clocks. No hooks, no layers."""
 
 from __future__ import annotations
 
@@ -14,59 +14,32 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from holdfast.engine.plan import EVERYWHERE, ClientBounds, Plan, build_plans, client_bounds
 from holdfast.engine.timers import Timers
 from holdfast.policy.breaker import Breaker, BreakerRules
-from holdfast.policy.budget import RetryBudget
-from holdfast.policy.endpoint import Endpoint, parse_endpoint
+from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.failure import Failure
 from holdfast.policy.pool import Pool, PoolServer
-from holdfast.policy.retry import RetryRules
-from holdfast.profile.settings import Profile, UpstreamSettings
+from holdfast.profile.settings import Profile
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LegLimits:
-    """The bounds of one request: seconds; bytes of a body that is held, and of one that is let through."""
-
-    connect_timeout: float
-    response_timeout: float
-    read_timeout: float
-    deadline: float
-    buffer_body: int
-    max_body: int | None
-    max_header: int
-
-
-@dataclass(slots=True)
-class ServerRecord:
-    """What the last attempts at a server showed; `since` is wall-clock time of the last change between up and down."""
-
-    up: bool | None = None
-    since: float | None = None
-    failures: int = 0
-    last_error: str | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Leg:
     """Shared by all streams of a chain. `clock` is monotonic seconds, `jitter` uniform in [0, 1)."""
 
-    limits: LegLimits
-    retry_rules: RetryRules
-    pool: Pool
-    budget: RetryBudget | None
+    plans: dict[str, Plan]
+    client: ClientBounds
     timers: Timers
     registry: CollectorRegistry
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
-    records: dict[Endpoint, ServerRecord] = field(init=False)
+    _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)
     _refused: Counter = field(init=False)
 
     def __post_init__(self) -> None:
-        self.records = {server.endpoint: ServerRecord() for server in self.pool.servers}
         self.registry.register(BreakerStates(self))
         self._refused = Counter(
             "holdfast_not_retried",
@@ -81,22 +54,52 @@ class Leg:
             registry=self.registry,
         )
 
+    def plan(self, route: str) -> Plan:
+        """What holds for a request of this route."""
+        return self.plans.get(route) or self.plans[EVERYWHERE]
+
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """The servers' addresses, in the profile's order."""
-        return tuple(server.endpoint for server in self.pool.servers)
+        """The addresses of the servers for all routes, in the profile's order."""
+        return tuple(server.endpoint for server in self.plans[EVERYWHERE].pool.given)
+
+    def pools(self) -> dict[str, Plan]:
+        """A plan for each pool of servers, by the first route that has it."""
+        seen: dict[int, str] = {}
+        for route, plan in self.plans.items():
+            seen.setdefault(id(plan.pool), route)
+        return {route: self.plans[route] for route in seen.values()}
+
+    def servers(self) -> list[tuple[str, PoolServer]]:
+        """Every server in use with the name it is shown under; a route's own may be there twice."""
+        named: dict[str, PoolServer] = {}
+        for route, plan in self.pools().items():
+            for server in plan.pool.servers:
+                name = str(server.endpoint)
+                named[f"{name} ({route})" if name in named else name] = server
+        return list(named.items())
 
     def replace_servers(self, endpoint: Endpoint) -> None:
-        """Use this server alone."""
-        self.pool = Pool([PoolServer(endpoint, Breaker(self.pool.servers[0].breaker.rules))])
-        self.records = {endpoint: ServerRecord()}
+        """Use this server alone, but for routes that have servers of their own."""
+        before = self.plans[EVERYWHERE].pool
+        if self._alone is None or self._alone.given[0].endpoint != endpoint:
+            self._alone = Pool([PoolServer(endpoint, Breaker(before.given[0].breaker.rules))])
+        for plan in self.plans.values():
+            if plan.pool is before:
+                plan.pool = self._alone
 
-    def pool_for(self, flow: HTTPFlow, aimed: Server) -> Pool:
-        """The profile's servers; where an addon has pointed the request elsewhere, only that, and with no breaker."""
+    def follow(self, profile: Profile) -> None:
+        """From now on this profile holds; servers, circuits and budgets keep what they know."""
+        self.plans, self.client = build_plans(profile, self.plans), client_bounds(profile.limits)
+        if self._alone:
+            self.replace_servers(self._alone.given[0].endpoint)
+
+    def pool_for(self, plan: Plan, flow: HTTPFlow, aimed: Server) -> Pool:
+        """The plan's servers; where an addon has pointed the request elsewhere, only that, and with no breaker."""
         request = flow.request
         assert aimed.address
         if (request.host, request.port) == aimed.address[:2] and (request.scheme == "https") == aimed.tls:
-            return self.pool
+            return plan.pool
         elsewhere = Endpoint(request.scheme, request.host, request.port)
         return Pool([PoolServer(elsewhere, Breaker(BreakerRules(max_fails=0)))])
 
@@ -104,21 +107,22 @@ class Leg:
         """Count why a failed request is not tried again."""
         self._refused.labels(reason).inc()
 
-    def attempt_ended(self, endpoint: Endpoint, failure: Failure | None) -> None:
-        """Count it, and remember for the health page whether the server answers."""
-        known = endpoint in self.records
+    def attempt_ended(self, server: PoolServer, known: bool, failure: Failure | None) -> None:
+        """Count it, and remember for the health page whether the server answers. `known`: it is in the profile."""
         # An addon may aim at any host: those share one label, so that the number of series stays bounded.
-        self._attempts.labels(str(endpoint) if known else "other", failure.error if failure else "ok").inc()
+        label = server.endpoint.name if known else "other"
+        self._attempts.labels(label, failure.error if failure else "ok").inc()
         if not known:
             return
-        record, up = self.records[endpoint], failure is None
-        if record.up is not up:
-            record.up, record.since = up, time.time()
+        up = failure is None
+        if server.up is not up:
+            server.up, server.since = up, time.time()
             level = logging.INFO if up else logging.WARNING
             error = failure.error if failure else None
-            logger.log(level, "upstream server changed", extra={"server": str(endpoint), "up": up, "error": error})
-        record.failures = record.failures + 1 if failure else 0
-        record.last_error = failure.error if failure else record.last_error
+            told = {"server": str(server.endpoint), "up": up, "error": error}
+            logger.log(level, "upstream server changed", extra=told)
+        server.failures = server.failures + 1 if failure else 0
+        server.last_error = failure.error if failure else server.last_error
 
 
 class BreakerStates(Collector):
@@ -134,46 +138,12 @@ class BreakerStates(Collector):
     def collect(self) -> Iterator[Metric]:
         """Called for each scrape."""
         family = GaugeMetricFamily("holdfast_upstream_open", "1 while the circuit is open.", labels=["server"])
-        for server in self._leg.pool.servers:
+        for name, server in self._leg.servers():
             held_back = server.breaker.state(self._leg.clock()) == "open" or not server.healthy
-            family.add_metric([str(server.endpoint)], float(held_back))
+            family.add_metric([name], float(held_back))
         yield family
 
 
 def build_leg(profile: Profile, timers: Timers, registry: CollectorRegistry) -> Leg:
     """The leg that this profile describes."""
-    upstream, retry = profile.upstream, profile.upstream.retry
-    limits = LegLimits(
-        connect_timeout=float(upstream.connect_timeout),
-        response_timeout=float(upstream.response_timeout),
-        read_timeout=float(upstream.read_timeout),
-        deadline=float(upstream.deadline),
-        buffer_body=int(profile.limits.buffer_body),
-        max_body=None if profile.limits.max_body is None else int(profile.limits.max_body),
-        max_header=int(profile.limits.max_header),
-    )
-    rules = RetryRules(
-        attempts=retry.attempts,
-        on=frozenset(str(kind) for kind in retry.on),
-        methods=frozenset(method.upper() for method in retry.methods),
-        backoff_base=float(retry.backoff.base),
-        backoff_max=float(retry.backoff.max),
-    )
-    budget = None if retry.budget is None else RetryBudget(float(retry.budget))
-    return Leg(limits, rules, build_pool(upstream), budget, timers, registry)
-
-
-def build_pool(upstream: UpstreamSettings) -> Pool:
-    """The profile's servers, each with a breaker of its own."""
-    given = upstream.breaker
-    rules = BreakerRules(
-        max_fails=given.max_fails,
-        fail_timeout=float(given.fail_timeout),
-        failure_rate=None if given.failure_rate is None else float(given.failure_rate),
-        min_requests=given.min_requests,
-        window=float(given.window),
-        probes=given.probes,
-        slow_start=float(given.slow_start),
-    )
-    made = [PoolServer(parse_endpoint(s.url), Breaker(rules), s.weight, s.backup) for s in upstream.each_server()]
-    return Pool(made, upstream.balance, float(given.keep))
+    return Leg(build_plans(profile), client_bounds(profile.limits), timers, registry)

@@ -13,6 +13,7 @@ from mitmproxy import addonmanager, flow, hooks, version
 from mitmproxy.addons import proxyserver
 from mitmproxy.proxy import layer, mode_servers, server
 from mitmproxy.proxy.layers import http
+from mitmproxy.proxy.layers.http import _http2
 
 from holdfast.errors import EngineMismatch
 
@@ -21,7 +22,17 @@ SUPPORTED = "12.2"
 # What is overridden or called, with the names of its parameters.
 EXPECTED: tuple[tuple[Callable[..., object], str], ...] = (
     (http.Http1Client.read_headers, "self event"),
-    (http._http1.make_body_reader, "expected_size"),
+    (http.Http1Client.send, "self event"),
+    (http.Http1Client.read_body, "self event"),
+    (http.Http1Server.send, "self event"),
+    (http.Http1Server.read_headers, "self event"),
+    (_http2.Http2Client.__init__, "self context"),
+    (_http2.Http2Client._handle_event, "self event"),
+    (_http2.Http2Client.handle_h2_event, "self event"),
+    (_http2.Http2Client.close_connection, "self msg"),
+    (_http2.Http2Server._handle_event, "self event"),
+    (_http2.Http2Connection.is_closed, "self stream_id"),
+    (_http2.Http2Connection.is_open_for_us, "self stream_id"),
     (http.HttpLayer.make_stream, "self stream_id"),
     (http.HttpLayer.event_to_child, "self child event"),
     (http.HttpLayer.get_connection, "self event reuse"),

@@ -7,20 +7,12 @@ and keeps the client's connection. What stock does well (hooks, streaming, upgra
 
 from __future__ import annotations
 
-import time
-from functools import cached_property
-
-from mitmproxy.http import HTTPFlow, Response
+from mitmproxy.http import Headers, Response
 from mitmproxy.net.http.validate import validate_headers
-from mitmproxy.proxy import commands, events
+from mitmproxy.proxy import events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
-    GetHttpConnection,
-    HttpRequestHeadersHook,
-    HttpRequestHook,
-    HttpResponseHeadersHook,
-    HttpStream,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
@@ -36,47 +28,38 @@ from mitmproxy.proxy.layers.http import (
 from mitmproxy.proxy.layers.http._events import ErrorCode
 
 from holdfast.answering import as_response
-from holdfast.engine.attempts import Attempts
+from holdfast.engine.commands import AbandonAttempt, GetUpstream, InterimResponse
 from holdfast.engine.connection_fields import passed_on
 from holdfast.engine.failures import response_failure
 from holdfast.engine.hooks import UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.leg import Leg
-from holdfast.engine.timers import Cancellable, TimerFired
-from holdfast.exchange import Exchange, exchange_of
-from holdfast.policy.answer import addon_failed_answer, too_large_answer, upstream_failed_answer
+from holdfast.engine.request_side import RequestSide
+from holdfast.policy.answer import addon_failed_answer, upstream_failed_answer
+from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.failure import GATEWAY_STATUSES, NO_SERVER, Failure, answered_with, connect_failure
+from holdfast.policy.grpc import UNAVAILABLE, Messages, is_grpc
 from holdfast.policy.retry import Retry
 
-_RESPONSE_EVENTS = (ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage, ResponseProtocolError)
+_RESPONSE_EVENTS = (
+    ResponseHeaders,
+    ResponseData,
+    ResponseTrailers,
+    ResponseEndOfMessage,
+    ResponseProtocolError,
+    InterimResponse,
+)
 
 
-class GiveUpConnection(commands.ConnectionCommand):
-    """To the HTTP layer: close this upstream connection and let nothing more of it through."""
+class ResilientStream(RequestSide):
+    """`HttpStream` with attempts."""
 
-
-class ResilientStream(HttpStream):
-    """`HttpStream` with attempts. Times are seconds of the leg's monotonic clock."""
-
-    timer_generation: int = 0
     connect_timed_out: bool = False
 
     def __init__(self, context: Context, stream_id: int, leg: Leg) -> None:
-        super().__init__(context, stream_id)
-        self._leg = leg
-        self._timer: Cancellable | None = None
-        self._progress_at = 0.0
+        super().__init__(context, stream_id, leg)
         self._last_failure: Failure | None = None
-        self._discard_at_most: int | None = None
-        self._answered = False
-
-    @property
-    def _exchange(self) -> Exchange:
-        return exchange_of(self.flow)
-
-    @cached_property
-    def _attempts(self) -> Attempts:
-        """Made when a server is first needed: by then every addon has had its say on where the request goes."""
-        return Attempts(self._leg, self.flow, self.context.server)
+        self._answer_messages = Messages()  # of a gRPC response, while it is held
+        self._received = 0  # bytes of the response's body
 
     # -- attempts ---------------------------------------------------------------------------------------------------
 
@@ -88,22 +71,27 @@ class ResilientStream(HttpStream):
                 yield from self._give_up(self._last_failure or NO_SERVER, "breaker")
                 return False
             self.connect_timed_out = False
-            self._arm(self._leg.limits.connect_timeout)
-            connection, err = yield GetHttpConnection(endpoint.address, endpoint.tls, None)
-            self._disarm()
+            self._arm(self._plan.bounds.connect_timeout)
+            connection, err = yield GetUpstream(endpoint, http2=self._needs_http2(endpoint))
+            self.upstream_alarm.disarm()
             if not err:
                 if (yield from self.check_killed(True)):
                     return False
                 self.context.server = self.flow.server_conn = connection
-                self._arm(self._leg.limits.response_timeout)
+                self._progress_at = self._leg.clock()
+                self._arm(self._plan.bounds.response_timeout)
                 return True
             failure = connect_failure(err, self.connect_timed_out)
             if not (yield from self._attempt_failed(failure)):
                 return False
 
+    def _needs_http2(self, endpoint: Endpoint) -> bool:
+        """There is no gRPC over HTTP/1.1: where nothing is negotiated, the server can only mean prior knowledge."""
+        return endpoint.http2_only or (self._grpc and self.flow.request.is_http2)
+
     def _attempt_failed(self, failure: Failure) -> CommandGenerator[bool]:
         """Account for it, then wait for the next attempt (True) or answer for good (False)."""
-        self._disarm()
+        self.upstream_alarm.disarm()
         self._last_failure = failure
         self._attempts.ended(failure)
         self._drop_stale_events()
@@ -134,10 +122,6 @@ class ResilientStream(HttpStream):
             self._abandon()
         return killed
 
-    def _abandon(self) -> None:
-        if "_attempts" in vars(self):
-            self._attempts.abandoned()
-
     def _finish(self, failure: Failure) -> CommandGenerator[None]:
         """The last attempt has failed: let the addons answer, or answer plainly, and keep the client's connection."""
         exchange = self._exchange
@@ -162,19 +146,10 @@ class ResilientStream(HttpStream):
             self.client_state = self.state_discard_request_body
         yield from self._respond()
 
-    def _respond(self) -> CommandGenerator[None]:
-        """Send `flow.response` as mitmproxy sends one that an addon has set."""
-        assert self.flow.response
-        self.flow.response.timestamp_start = time.time()
-        if self.flow.request.method == "HEAD":
-            self.flow.response.raw_content = b""  # stock would send the bytes, and the next answer would be misread
-        yield HttpResponseHeadersHook(self.flow)
-        if not (yield from self.check_killed(True)):
-            yield from self.send_response()
-
     def _resend(self) -> CommandGenerator[None]:
         """Another attempt after one that had reached the upstream."""
         self.server_state = self.state_wait_for_response_headers
+        self._answer_messages, self._received = Messages(), 0
         if not (yield from self.make_server_connection()):
             return
         request, content = self.flow.request, self.flow.request.raw_content
@@ -186,146 +161,85 @@ class ResilientStream(HttpStream):
             yield SendHttp(RequestTrailers(self.stream_id, request.trailers), self.context.server)
         yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
 
-    # -- the request ------------------------------------------------------------------------------------------------
-
-    def state_wait_for_request_headers(self, event: events.Event) -> CommandGenerator[None]:
-        """As stock, but the client's Host is noted before reverse mode replaces it, and hop-by-hop fields end here."""
-        assert isinstance(event, RequestHeaders)
-        if event.replay_flow is None:
-            event.replay_flow = HTTPFlow(self.context.client, self.context.server)
-            exchange_of(event.replay_flow)["original_host"] = event.request.host_header or ""
-        event.request = passed_on(event.request)
-        if not event.request.is_http2:
-            event.request.authority = ""  # an absolute target is for proxies, and the origin is none of ours
-        yield from super().state_wait_for_request_headers(event)
-        if self._answered:
-            self.server_state = self.state_done  # stock waits for a response once the request is being streamed
-
-    def start_request_stream(self) -> CommandGenerator[None]:
-        """The body is too large to hold: send it as it arrives. Only a failure to connect can be retried then."""
-        self._exchange["request_streamed"] = True
-        if self.flow.response:
-            # Stock raises here and the client hangs: an addon has answered while the body is still arriving.
-            self.client_state = self.state_discard_request_body
-            return
-        if not (yield from self.make_server_connection()):
-            if self.client_state != self.state_errored:
-                self.client_state = self.state_discard_request_body
-            return
-        self._disarm()  # how long the upload takes is the client's affair
-        yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, end_stream=False), self.context.server)
-        self.client_state = self.state_stream_request_body
-
-    def check_body_size(self, request: bool) -> CommandGenerator[bool]:
-        """As stock, but a request above `limits.max_body` is refused with an answer that can be read."""
-        if not request or not self._too_large(len(self.request_body_buf)):
-            return (yield from super().check_body_size(request))
-        if not self.request_body_buf:
-            yield HttpRequestHeadersHook(self.flow)  # nobody has seen this request yet
-        self.request_body_buf.clear()
-        yield from self._refuse_body()
-        return True
-
-    def _too_large(self, received: int) -> bool:
-        limit = self._leg.limits.max_body
-        if limit is None:
-            return False
-        announced = self.flow.request.headers.get("content-length", "")
-        return received > limit or (announced.isdigit() and int(announced) > limit)
-
-    def _refuse_body(self) -> CommandGenerator[None]:
-        """Answer 413 at once. The client may still be sending: reset it only if it does not stop soon."""
-        self._exchange["rejected"] = "body_too_large"
-        self._exchange["answered"] = True
-        self._discard_at_most = self._leg.limits.buffer_body
-        self.flow.response = as_response(too_large_answer(self._leg.limits.max_body or 0), self.flow)
-        self.client_state = self.state_discard_request_body
-        yield from self._respond()
-        if not self.flow.request.is_http2:
-            yield commands.CloseTcpConnection(self.context.client, half_close=True)
-
-    def state_stream_request_body(self, event: events.Event) -> CommandGenerator[None]:
-        """As stock; the upstream's time to answer starts when the client has sent the whole request."""
-        if isinstance(event, RequestData):
-            sent = self._exchange["request_bytes"] = self._exchange.get("request_bytes", 0) + len(event.data)
-            if self._too_large(sent) and self.server_state == self.state_wait_for_response_headers:
-                self._disarm()
-                yield GiveUpConnection(self.context.server)
-                yield from self._refuse_body()
-                return
-        yield from super().state_stream_request_body(event)
-        if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
-            self._attempts.restart_deadline()
-            self._arm(self._leg.limits.response_timeout)
-
-    def state_discard_request_body(self, event: events.Event) -> CommandGenerator[None]:
-        """The answer does not depend on the rest of the body: read it to its end, so that the connection can stay."""
-        if isinstance(event, RequestData) and self._discard_at_most is not None:
-            self._discard_at_most -= len(event.data)
-            if self._discard_at_most < 0:
-                yield commands.CloseConnection(self.context.client)
-        if not isinstance(event, RequestEndOfMessage):
-            return
-        self.client_state = self.state_done
-        if self.server_state == self.state_done:
-            yield from self.flow_done()
-            return
-        yield HttpRequestHook(self.flow)
-        if not (yield from self.check_killed(True)):
-            yield from self._respond()
-
     # -- the response -----------------------------------------------------------------------------------------------
 
-    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if isinstance(event, TimerFired):
-            if event.generation == self.timer_generation:
-                yield from self._time_is_up()
-        else:
-            yield from super()._handle_event(event)
-
     def state_wait_for_response_headers(self, event: events.Event) -> CommandGenerator[None]:
-        """As stock, but 502, 503 and 504 are failures of the attempt."""
+        """As stock, but 502, 503 and 504 are failures of the attempt, and so is a gRPC server's UNAVAILABLE."""
+        if isinstance(event, InterimResponse):
+            yield SendHttp(event, self.context.client)
+            return
         assert isinstance(event, ResponseHeaders)
         self._progress_at = self._leg.clock()
         if self.client_state == self.state_stream_request_body:
             self._attempts.restart_deadline()
-        self._arm(self._leg.limits.read_timeout)
-        event.response = passed_on(event.response)
-        if event.response.status_code in GATEWAY_STATUSES and not self._invalid(event.response):
-            self.flow.response = event.response
+        self._arm(self._plan.bounds.read_timeout)
+        response = event.response = passed_on(event.response)
+        if _gateway_failure(response, event.end_stream) and not self._invalid(response):
+            self.flow.response = response
             self.server_state = self.state_consume_failed_response
             return
-        if event.response.headers.get("content-type", "").startswith("text/event-stream"):
-            event.response.stream = True
+        if _is_endless(response) and (self._exchange.get("request_streamed") or not self._grpc):
+            # The client of a stream may wait for this header before it goes on.
+            response.stream = True
         yield from super().state_wait_for_response_headers(event)
 
     def start_response_stream(self) -> CommandGenerator[None]:
         """From here on the client has seen the upstream's answer: nothing can be retried or replaced."""
         assert self.flow.response
         self._attempts.ended(None)
-        if self.flow.response.headers.get("content-type", "").startswith("text/event-stream"):
-            self._disarm()
+        if _is_endless(self.flow.response):
+            self.upstream_alarm.disarm()
         yield from super().start_response_stream()
 
     def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
         """As stock; each piece is progress."""
+        if isinstance(event, InterimResponse):
+            return  # too late for the client
         self._progress_at = self._leg.clock()
+        if isinstance(event, ResponseData) and self._over_limit(event):
+            yield from self._break_off(Failure("http_response_body_size", "the response is larger than max_response"))
+            return
         yield from super().state_stream_response_body(event)
 
     def state_consume_response_body(self, event: events.Event) -> CommandGenerator[None]:
         """As stock; each piece is progress, and the end of it ends the attempt."""
         self._progress_at = self._leg.clock()
-        if isinstance(event, ResponseEndOfMessage):
+        if isinstance(event, ResponseData):
+            if self._over_limit(event):
+                yield from self._response_failed(
+                    Failure("http_response_body_size", "the response is larger than max_response")
+                )
+                return
+            if self._grpc:
+                self._answer_messages.feed(event.data)
+        elif isinstance(event, ResponseEndOfMessage):
             self._attempts.ended(None)
             self._delimit()
         yield from super().state_consume_response_body(event)
+
+    def check_body_size(self, request: bool) -> CommandGenerator[bool]:
+        """As stock; and a gRPC response is held until its first message is whole, so that it can still be replaced."""
+        if not request and self._answer_messages.complete and self.response_body_buf and self.flow.response:
+            self.flow.response.stream = True
+            held = bytes(self.response_body_buf)
+            self.response_body_buf.clear()
+            yield from self.start_response_stream()
+            yield from super().state_stream_response_body(ResponseData(self.stream_id, held))
+            return False
+        return (yield from super().check_body_size(request))
+
+    def _over_limit(self, event: ResponseData) -> bool:
+        self._received += len(event.data)
+        limit = self._plan.bounds.max_response
+        return limit is not None and self._received > limit
 
     def _delimit(self) -> None:
         """A body that the upstream ended by closing has a length now: the client's connection can stay."""
         assert self.flow.response
         headers, status = self.flow.response.headers, self.flow.response.status_code
         bodiless = self.flow.request.method == "HEAD" or status < 200 or status in (204, 304)
-        if not (bodiless or "content-length" in headers or "transfer-encoding" in headers):
+        delimited = "content-length" in headers or "transfer-encoding" in headers
+        if not (bodiless or delimited or self._grpc):
             headers["content-length"] = str(len(self.response_body_buf))
 
     def state_consume_failed_response(self, event: events.Event) -> CommandGenerator[None]:
@@ -336,14 +250,18 @@ class ResilientStream(HttpStream):
             self.flow.response.trailers = event.trailers
         elif isinstance(event, ResponseData):
             self.response_body_buf += event.data
-            if len(self.response_body_buf) > self._leg.limits.buffer_body:
+            if len(self.response_body_buf) > self._leg.client.buffer_body:
                 yield from self._response_failed(
                     Failure("http_protocol_error", "the body of the upstream's error answer exceeds buffer_body")
                 )
         elif isinstance(event, ResponseEndOfMessage):
             self.flow.response.data.content = bytes(self.response_body_buf)
             self.response_body_buf.clear()
-            yield from self._retry_or_answer(answered_with(self.flow.response.status_code))
+            if self.flow.response.status_code == 200:
+                failure = Failure("grpc_unavailable", "the upstream answered with gRPC status UNAVAILABLE", 200)
+            else:
+                failure = answered_with(self.flow.response.status_code)
+            yield from self._retry_or_answer(failure)
 
     def check_invalid(self, request: bool) -> CommandGenerator[bool]:
         """As stock for requests; a malformed response is a failure of the attempt."""
@@ -366,21 +284,38 @@ class ResilientStream(HttpStream):
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
         """As stock once the client has seen part of an answer; before that, it is a failure of the attempt."""
         if isinstance(event, RequestProtocolError):
-            self._disarm()
+            self.upstream_alarm.disarm()
+            self._client_alarm.disarm()
             self._abandon()
             yield from super().handle_protocol_error(event)
         elif self._awaiting_response:
             yield from self._response_failed(response_failure(event, self.flow.response is not None))
+        elif self.server_state == self.state_stream_response_body:
+            yield from self._break_off(response_failure(event, True))
         else:
-            if self.server_state == self.state_stream_response_body:
-                self._attempts.broke_off(response_failure(event, True))
-            self._disarm()
             yield from super().handle_protocol_error(event)
+
+    def _break_off(self, failure: Failure) -> CommandGenerator[None]:
+        """The client has read a part of the answer, and there will be no more of it."""
+        self.upstream_alarm.disarm()
+        self._client_alarm.disarm()
+        self._attempts.broke_off(failure)
+        yield AbandonAttempt(self.context.server, self.stream_id)
+        assert self.flow.response
+        if self._grpc and self.flow.request.is_http2:
+            # A call always ends with a status of its own.
+            ending = as_response(upstream_failed_answer(failure, ""), self.flow).headers.fields
+            self.flow.response.trailers = Headers([(n, v) for n, v in ending if n.startswith(b"grpc-")])
+            if self.client_state != self.state_done:
+                self.client_state = self.state_discard_request_body
+            yield from self.send_response(already_streamed=True)
+            return
+        message = ResponseProtocolError(self.stream_id, failure.detail, ErrorCode.GENERIC_SERVER_ERROR)
+        yield from super().handle_protocol_error(message)
 
     def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:
         """As stock, unless an addon whose failure fails the request has failed on this response."""
-        self._disarm()
-        self._answered = True
+        self.upstream_alarm.disarm()
         exchange = self._exchange
         if "closed_by" in exchange and not already_streamed and not exchange.get("answered"):
             self.flow.response = as_response(addon_failed_answer(exchange["closed_by"]), self.flow)
@@ -395,9 +330,9 @@ class ResilientStream(HttpStream):
             self.state_consume_failed_response,
         )
 
-    def _response_failed(self, failure: Failure) -> CommandGenerator[None]:
-        """The attempt broke off after the request had been sent: its connection is of no further use."""
-        yield GiveUpConnection(self.context.server)
+    def _response_failed(self, failure: Failure, waited: float = 0.0) -> CommandGenerator[None]:
+        """The attempt broke off after the request had been sent: nothing more of it is of use."""
+        yield AbandonAttempt(self.context.server, self.stream_id, waited)
         self.flow.response = None
         self.response_body_buf.clear()
         yield from self._retry_or_answer(failure)
@@ -408,42 +343,38 @@ class ResilientStream(HttpStream):
 
     # -- time -------------------------------------------------------------------------------------------------------
 
-    def _arm(self, delay: float) -> None:
-        """At most `delay` seconds for what comes next, and never beyond the deadline while there is one."""
-        self._disarm()
-        if self.server_state != self.state_stream_response_body:
-            delay = min(delay, self._attempts.deadline_at - self._leg.clock())
-        self._timer = self._leg.timers.arm(self.context.client.id, self.stream_id, self.timer_generation, delay)
-
-    def _disarm(self) -> None:
-        self.timer_generation += 1
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-
-    def _time_is_up(self) -> CommandGenerator[None]:
+    def _upstream_is_late(self) -> CommandGenerator[None]:
         in_body = self.server_state in (self.state_consume_response_body, self.state_consume_failed_response)
         streaming = self.server_state == self.state_stream_response_body
-        now, limits = self._leg.clock(), self._leg.limits
-        if (
-            streaming or (in_body and now < self._attempts.deadline_at)
-        ) and now - self._progress_at < limits.read_timeout:
-            self._arm(limits.read_timeout - (now - self._progress_at))
+        now, patience = self._leg.clock(), self._plan.bounds.read_timeout
+        silent = now - self._progress_at
+        if (streaming or (in_body and now < self._attempts.deadline_at)) and silent < patience:
+            self._arm(patience - silent)
             return
         if self._awaiting_response:
             token = "connection_read_timeout" if in_body else "http_response_timeout"
             detail = "the upstream stopped sending the body" if in_body else "no answer within response_timeout"
             if now >= self._attempts.deadline_at:
                 detail = "the deadline over all attempts has passed"
-            yield from self._response_failed(Failure(token, detail))
+            yield from self._response_failed(Failure(token, detail), waited=silent)
         elif streaming:
-            self._attempts.broke_off(Failure("connection_read_timeout", "the upstream stopped sending the body"))
-            yield GiveUpConnection(self.context.server)
-            message = ResponseProtocolError(self.stream_id, "upstream read timeout", ErrorCode.GENERIC_SERVER_ERROR)
-            yield from super().handle_protocol_error(message)
+            yield from self._break_off(Failure("connection_read_timeout", "the upstream stopped sending the body"))
 
     def _drop_stale_events(self) -> None:
         """What the failed attempt still sent while this stream was busy must not be taken for the next one's."""
         kept = [e for e in self._paused_event_queue if not isinstance(e, _RESPONSE_EVENTS)]
         self._paused_event_queue.clear()
         self._paused_event_queue.extend(kept)
+
+
+def _is_endless(response: Response) -> bool:
+    """Whether its body may be a stream of events without an end, each of which is to arrive at once."""
+    kind = response.headers.get("content-type", "")
+    return kind.startswith("text/event-stream") or is_grpc(kind)
+
+
+def _gateway_failure(response: Response, trailers_only: bool) -> bool:
+    if response.status_code in GATEWAY_STATUSES:
+        return True
+    unavailable = response.headers.get("grpc-status") == str(UNAVAILABLE)
+    return trailers_only and unavailable and is_grpc(response.headers.get("content-type", ""))

@@ -18,9 +18,10 @@ from mitmproxy.utils import asyncio_utils
 
 @dataclass
 class TimerFired(Event):
-    """A limit has run out for the stream `stream_id`, if `generation` is still its current one."""
+    """A limit has run out for the stream `stream_id`, if the alarm's `generation` is still its current one."""
 
     stream_id: int
+    alarm: str
     generation: int
 
 
@@ -36,12 +37,40 @@ class Timers:
     def __init__(self, connection_of: Callable[[str], ConnectionHandler | None]) -> None:
         self._connection_of = connection_of
 
-    def arm(self, client_id: str, stream_id: int, generation: int, delay: float) -> Cancellable:
-        """Have `TimerFired` delivered after `delay` seconds."""
-        event = TimerFired(stream_id, generation)
+    def arm(self, client_id: str, event: Event, delay: float) -> Cancellable:
+        """Have the event delivered to the client's connection after `delay` seconds."""
         return asyncio.get_running_loop().call_later(max(0.0, delay), self._fire, client_id, event)
 
-    def _fire(self, client_id: str, event: TimerFired) -> None:
+    def _fire(self, client_id: str, event: Event) -> None:
         connection = self._connection_of(client_id)
         if connection is not None:
             asyncio_utils.create_task(connection.server_event(event), name="upstream timer", keep_ref=True)
+
+
+class Alarm:
+    """One time limit of one stream, armed again and again. `name` tells it from the stream's others."""
+
+    def __init__(self, timers: Timers, client_id: str, stream_id: int, name: str) -> None:
+        self.name = name
+        self._timers = timers
+        self._client_id = client_id
+        self._stream_id = stream_id
+        self._generation = 0
+        self._pending: Cancellable | None = None
+
+    def arm(self, delay: float) -> None:
+        """Fire after `delay` seconds, and not when it would have fired before."""
+        self.disarm()
+        event = TimerFired(self._stream_id, self.name, self._generation)
+        self._pending = self._timers.arm(self._client_id, event, delay)
+
+    def disarm(self) -> None:
+        """A firing that is already on its way counts no more."""
+        self._generation += 1
+        if self._pending:
+            self._pending.cancel()
+            self._pending = None
+
+    def rang(self, event: TimerFired) -> bool:
+        """Whether this firing is meant."""
+        return event.alarm == self.name and event.generation == self._generation and self._pending is not None

@@ -37,7 +37,7 @@ class UpstreamLeg:
 
     def __init__(self, leg: Leg, settings: UpstreamSettings) -> None:
         self._leg = leg
-        self._watch = Watch(leg, settings.health_check, settings.verify_tls)
+        self._watch = Watch(leg, settings.verify_tls)
         self._started = False
 
     def running(self) -> None:
@@ -83,10 +83,6 @@ class UpstreamLeg:
             nextlayer.layer = tls
         else:
             nextlayer.layer = ResilientLayer(context, self._leg)
-
-    def server_connect(self, data: ServerConnectionHookData) -> None:
-        # Stock mirrors the client's ALPN offers; the leg speaks HTTP/1.1 upstream.
-        data.server.alpn_offers = (b"http/1.1",)
 
     def server_connect_error(self, data: ServerConnectionHookData) -> None:
         # Stock keeps the entry of a failed connection until the client leaves: with a dead upstream and a client

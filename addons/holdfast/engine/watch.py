@@ -10,10 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
 
+from mitmproxy.utils import asyncio_utils
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+from tornado.netutil import DefaultLoopResolver, OverrideResolver
 
 from holdfast.engine.leg import Leg
+from holdfast.engine.plan import Plan
 from holdfast.policy.failure import Failure
 from holdfast.policy.pool import PoolServer
 from holdfast.profile.settings import HealthCheckSettings
@@ -22,71 +27,116 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 1.0
 
 
-class Watch:
-    """Runs from `start` to `stop`. `checks` None: no active health checks."""
+@dataclass(slots=True)
+class _Series:
+    """The active checks of one server: when the next is due (monotonic seconds), and how many in a row were alike."""
 
-    def __init__(self, leg: Leg, checks: HealthCheckSettings | None, verify_tls: bool) -> None:
-        self._leg = leg
-        self._checks = checks
-        self._verify_tls = verify_tls
-        self._tasks: list[asyncio.Task[None]] = []
+    due: float
+    good: int = 0
+    bad: int = 0
+    under_way: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """Runs from `start` to `stop`. Plans are read anew each time: a changed profile is followed."""
+
+    leg: Leg
+    verify_tls: bool
+    _series: dict[PoolServer, _Series] = field(default_factory=dict)
+    _task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """On the running loop."""
-        self._tasks.append(asyncio.create_task(self._look_after_open_circuits()))
-        if self._checks:
-            self._tasks += [asyncio.create_task(self._check(s, self._checks)) for s in self._leg.pool.servers]
+        self._task = asyncio_utils.create_task(self._run(), name="upstream watch", keep_ref=True)
 
     def stop(self) -> None:
-        """Both kinds of looking end."""
-        for task in self._tasks:
-            task.cancel()
+        """Looking ends."""
+        if self._task:
+            self._task.cancel()
 
-    async def _look_after_open_circuits(self) -> None:
+    async def _run(self) -> None:
+        looked_at = float("-inf")
         while True:
-            await asyncio.sleep(LOOK_EVERY)
-            await asyncio.gather(*(self._look(server) for server in self._leg.pool.servers))
+            now = self.leg.clock()
+            if now - looked_at >= LOOK_EVERY:
+                looked_at = now
+                for plan in self.leg.pools().values():
+                    for server in plan.pool.servers:
+                        self._begin(self._look(server, plan.bounds.connect_timeout))
+            self._begin_checks(now)
+            await asyncio.sleep(self._until_next(looked_at + LOOK_EVERY))
 
-    async def _look(self, server: PoolServer) -> None:
-        now, error = self._leg.clock(), self._leg.records[server.endpoint].last_error
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        asyncio_utils.create_task(work, name="upstream look", keep_ref=True)
+
+    async def _look(self, server: PoolServer, within: float) -> None:
+        error = server.last_error
         refused = error is not None and not error.startswith("http_") and not Failure(error, "").reached
-        if server.breaker.state(now) == "open" and refused and await self._accepts(server):
-            server.breaker.hasten(self._leg.clock())
+        if server.breaker.state(self.leg.clock()) == "open" and refused and await _accepts(server, within):
+            server.breaker.hasten(self.leg.clock())
 
-    async def _accepts(self, server: PoolServer) -> bool:
-        with contextlib.suppress(OSError, TimeoutError):
-            connecting = asyncio.open_connection(*server.endpoint.address)
-            _, writer = await asyncio.wait_for(connecting, self._leg.limits.connect_timeout)
-            writer.close()
-            return True
-        return False
+    # -- active checks ----------------------------------------------------------------------------------------------
 
-    async def _check(self, server: PoolServer, checks: HealthCheckSettings) -> None:
-        """One server's checks, for ever: so many in a row of one kind change what is thought of it."""
-        good = bad = 0
-        while True:
-            fault = await self._ask(server, checks)
-            good, bad = (0, bad + 1) if fault else (good + 1, 0)
-            if server.healthy and bad >= checks.unhealthy_after:
-                server.healthy = False
-                logger.warning("upstream server unhealthy", extra={"server": str(server.endpoint), "error": fault})
-            elif not server.healthy and good >= checks.healthy_after:
-                server.healthy = True
-                logger.info("upstream server healthy again", extra={"server": str(server.endpoint)})
-            await asyncio.sleep(float(checks.interval))
+    def _begin_checks(self, now: float) -> None:
+        checked = {
+            s: plan for plan in self.leg.pools().values() if plan.settings.health_check for s in plan.pool.servers
+        }
+        for gone in self._series.keys() - checked.keys():
+            del self._series[gone]
+            gone.healthy = True  # it is checked no more
+        for server, plan in checked.items():
+            series = self._series.setdefault(server, _Series(due=now))
+            if now >= series.due and not series.under_way:
+                series.under_way = True
+                self._begin(self._check(server, series, plan))
 
-    async def _ask(self, server: PoolServer, checks: HealthCheckSettings) -> str | None:
-        """What is wrong, None if nothing is."""
-        timeout = float(checks.timeout)
-        try:
-            answer = await AsyncHTTPClient().fetch(
-                f"{server.endpoint}{checks.path}",
-                connect_timeout=timeout,
-                request_timeout=timeout,
-                follow_redirects=False,
-                validate_cert=self._verify_tls,
-                raise_error=False,
-            )
-        except (OSError, HTTPClientError, ValueError) as e:
-            return str(e) or type(e).__name__
-        return f"answered {answer.code}" if answer.code >= 500 else None
+    def _until_next(self, look_at: float) -> float:
+        due = min([look_at, *(series.due for series in self._series.values() if not series.under_way)])
+        return min(LOOK_EVERY, max(0.01, due - self.leg.clock()))
+
+    async def _check(self, server: PoolServer, series: _Series, plan: Plan) -> None:
+        """So many in a row of one kind change what is thought of the server."""
+        checks = plan.settings.health_check
+        assert checks
+        fault = await _ask(server, checks, self.verify_tls)
+        series.good, series.bad = (0, series.bad + 1) if fault else (series.good + 1, 0)
+        if server.healthy and series.bad >= checks.unhealthy_after:
+            server.healthy = False
+            logger.warning("upstream server unhealthy", extra={"server": str(server.endpoint), "error": fault})
+        elif not server.healthy and series.good >= checks.healthy_after:
+            server.healthy = True
+            logger.info("upstream server healthy again", extra={"server": str(server.endpoint)})
+        series.due, series.under_way = self.leg.clock() + float(checks.interval), False
+
+
+async def _accepts(server: PoolServer, within: float) -> bool:
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(within):
+            _, writer = await asyncio.open_connection(*server.endpoint.address)
+        writer.close()
+        return True
+    return False
+
+
+async def _ask(server: PoolServer, checks: HealthCheckSettings, verify_tls: bool) -> str | None:
+    """What is wrong, None if nothing is. A server of HTTP/2 alone is only connected to."""
+    timeout, endpoint = float(checks.timeout), server.endpoint
+    if endpoint.http2_only:
+        return None if await _accepts(server, timeout) else "accepts no connection"
+    mapping = {(endpoint.host, endpoint.port): endpoint.address}  # by its name, but at this address
+    client = AsyncHTTPClient(force_instance=True, resolver=OverrideResolver(DefaultLoopResolver(), mapping))
+    try:
+        answer = await client.fetch(
+            f"{endpoint.name}{checks.path}",
+            connect_timeout=timeout,
+            request_timeout=timeout,
+            follow_redirects=False,
+            validate_cert=verify_tls,
+            raise_error=False,
+        )
+    except (OSError, HTTPClientError, ValueError) as e:
+        return str(e) or type(e).__name__
+    finally:
+        client.close()
+    return f"answered {answer.code}" if answer.code >= 500 else None

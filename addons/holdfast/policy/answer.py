@@ -76,6 +76,13 @@ def too_large_answer(limit: int) -> Answer:
     return problem(413, "body-too-large", "Body too large", f"the limit is {limit} bytes", headers=fields)
 
 
+def too_slow_answer(limit: float) -> Answer:
+    """For a request that stopped arriving, for `limit` seconds (RFC 9110, section 15.5.9)."""
+    fields = {"Proxy-Status": "holdfast; error=http_request_error", "Connection": "close"}
+    detail = f"nothing of the request has come for {limit:g} seconds"
+    return problem(408, "request-timeout", "Request timed out", detail, headers=fields)
+
+
 def addon_failed_answer(addon: str) -> Answer:
     """For an addon that failed while the profile says `on_error: closed`."""
     fields = {"Proxy-Status": "holdfast; error=proxy_internal_error"}

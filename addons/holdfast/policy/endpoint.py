@@ -8,30 +8,53 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Scheme (`http` or `https`), host without brackets, port."""
+    """Scheme (`http`, `https`, or `h2c`: HTTP/2 without TLS), host without brackets, port.
+
+    `ip` is one of the addresses that the host's name stands for, where each is a server of its own.
+    """
 
     scheme: str
     host: str
     port: int
+    ip: str = ""
 
     @property
     def tls(self) -> bool:
         return self.scheme == "https"
 
     @property
+    def http2_only(self) -> bool:
+        """Whether HTTP/2 is spoken without asking (prior knowledge, RFC 9113, section 3.3)."""
+        return self.scheme == "h2c"
+
+    @property
+    def uri_scheme(self) -> str:
+        """The scheme of its requests' URIs: h2c is a way to speak, not a scheme."""
+        return "https" if self.tls else "http"
+
+    @property
     def address(self) -> tuple[str, int]:
-        return self.host, self.port
+        """Where to connect to."""
+        return self.ip or self.host, self.port
+
+    @property
+    def name(self) -> str:
+        """The URL in the profile."""
+        return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.name}#{self.ip}" if self.ip else self.name
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def parse_endpoint(text: str) -> Endpoint:
     """ValueError, saying what to write, for anything but scheme, host and an optional port."""
     parts = urlsplit(text)
     wanted = "write it like http://127.0.0.1:3000 or https://backend.example"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https", "h2c") or not parts.hostname:
         raise ValueError(f"{text!r} is no server address: {wanted}")
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username or parts.password:
         raise ValueError(f"{text!r} has more than scheme, host and port: {wanted}")

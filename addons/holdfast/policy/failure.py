@@ -24,13 +24,18 @@ _MAY_HAVE_ARRIVED = {
     "http_protocol_error": "reset",
     "http_response_timeout": "timeout",
     "connection_read_timeout": "timeout",
+    "http_response_body_size": "size",
+    "grpc_unavailable": "503",
 }
 _TIMEOUTS = frozenset({"connection_timeout", "http_response_timeout", "connection_read_timeout", "dns_timeout"})
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed attempt. `error` is an RFC 9209 token, or `http_502` and the like with `status` set."""
+    """A failed attempt. `error` is an RFC 9209 token, or with `status` set `http_502` and the like.
+
+    `grpc_unavailable` is the answer of a gRPC server that could not take the call, with the HTTP status 200.
+    """
 
     error: str
     detail: str
@@ -39,9 +44,11 @@ class Failure:
     @property
     def kind(self) -> str:
         """The class in `retry.on` and `interceptor.on`: connect, reset, timeout, 502, 503, 504."""
-        if self.status is not None:
-            return str(self.status)
-        return _NEVER_REACHED.get(self.error) or _MAY_HAVE_ARRIVED[self.error]
+        known = _NEVER_REACHED.get(self.error) or _MAY_HAVE_ARRIVED.get(self.error)
+        if known:
+            return known
+        assert self.status is not None
+        return str(self.status)
 
     @property
     def reached(self) -> bool:
@@ -56,6 +63,10 @@ class Failure:
 
 # RFC 9209: "recent attempts to communicate with it may have failed, or a health check may indicate that it is down".
 NO_SERVER = Failure("destination_unavailable", "every upstream server is held back after failures")
+
+
+# The server said that it has not processed the request (RFC 9113, section 8.7): it may go to another one.
+NOT_PROCESSED = Failure("destination_unavailable", "the upstream did not take the request")
 
 
 def answered_with(status: int) -> Failure:

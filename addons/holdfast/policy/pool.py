@@ -8,8 +8,8 @@ Times are seconds of a monotonic clock, passed in.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from holdfast.policy.breaker import Breaker
@@ -20,7 +20,7 @@ Balance = Literal["round_robin", "least_outstanding"]
 
 @dataclass(slots=True, eq=False)
 class PoolServer:
-    """One server and what the pool knows of it."""
+    """One server and what is known of it."""
 
     endpoint: Endpoint
     breaker: Breaker
@@ -29,19 +29,51 @@ class PoolServer:
     healthy: bool = True  # what the active health check says; True without one
     outstanding: int = 0  # attempts under way
     turn: float = 0.0  # smooth weighted round robin: who has waited longest
+    up: bool | None = None  # whether it answered the last attempt; None before the first
+    since: float | None = None  # wall-clock time of the last change of `up`
+    failures: int = 0  # in a row
+    last_error: str | None = None
 
     def available(self, now: float) -> bool:
         """Whether it may be asked now."""
         return self.healthy and self.breaker.allows(now)
 
+    def at(self, ip: str) -> PoolServer:
+        """The same server at one of its addresses, of which nothing is known yet."""
+        endpoint = replace(self.endpoint, ip=ip)
+        return PoolServer(endpoint, Breaker(self.breaker.rules), self.weight, self.backup)
+
 
 class Pool:
-    """`keep` is the share of servers (0..1) that opening by failure rate must leave in service."""
+    """`keep` is the share of servers (0..1) that opening by failure rate must leave in service.
+
+    `given` are the servers of the profile, `servers` those in use: a name with several addresses stands for as many.
+    """
 
     def __init__(self, servers: Iterable[PoolServer], balance: Balance = "round_robin", keep: float = 0.0) -> None:
-        self.servers = tuple(servers)
+        self.given = self.servers = tuple(servers)
         self._balance = balance
         self._keep = keep
+        self._resolved: dict[Endpoint, tuple[PoolServer, ...]] = {}
+
+    def resolve(self, endpoint: Endpoint, ips: Sequence[str]) -> None:
+        """This given server stands for these addresses from now on (none: for itself); known ones keep their state."""
+        given = next(server for server in self.given if server.endpoint == endpoint)
+        known = {server.endpoint.ip: server for server in self._resolved.get(endpoint, ())}
+        self._resolved[endpoint] = tuple(known.get(ip) or given.at(ip) for ip in ips)
+        self.servers = tuple(s for each in self.given for s in self._resolved.get(each.endpoint) or (each,))
+
+    def take_over(self, old: Pool) -> None:
+        """What the old pool knows of the servers that both have: a changed profile forgets nothing."""
+        self._resolved = {e: r for e, r in old._resolved.items() if e in {server.endpoint for server in self.given}}
+        for endpoint in self._resolved:
+            given = next(server for server in self.given if server.endpoint == endpoint)
+            for server in self._resolved[endpoint]:
+                _updated(server, given)
+        before = {server.endpoint: server for server in old.given}
+        kept = [_updated(before[new.endpoint], new) if new.endpoint in before else new for new in self.given]
+        self.given = tuple(kept)
+        self.servers = tuple(s for each in kept for s in self._resolved.get(each.endpoint) or (each,))
 
     def pick(self, now: float, tried: Collection[Endpoint] = ()) -> PoolServer | None:
         """The server for the next attempt, None if all are held back. Its attempt has begun: end it by `end`."""
@@ -88,3 +120,8 @@ class Pool:
             chosen = max(servers, key=lambda s: s.turn)
         chosen.turn -= sum(weights.values())
         return chosen
+
+
+def _updated(server: PoolServer, given: PoolServer) -> PoolServer:
+    server.breaker.rules, server.weight, server.backup = given.breaker.rules, given.weight, given.backup
+    return server

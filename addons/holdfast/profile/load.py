@@ -1,7 +1,8 @@
 """A profile from its name or file to frozen settings, or to one ProfileError that names every fault.
 
-Read, compose, follow `extends`, merge, lay the command line over it, check. References to the environment are filled
-in while a file is read, but a missing variable is a fault only where its value is still used at the end.
+Read, compose, follow `extends`, merge, lay the command line over it, fill in what routes leave out, check. References
+to the environment are filled in while a file is read, but a missing variable is a fault only where its value is still
+used at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from holdfast.errors import ProfileError
 from holdfast.profile.addons import check_entries
 from holdfast.profile.check import BAD, Check
 from holdfast.profile.reading import Reading
+from holdfast.profile.routed import filled_in, unknown_routes, without_echoes
 from holdfast.profile.settings import Profile
 from holdfast.profile.shipped import shipped_profiles
 
@@ -34,8 +36,10 @@ def load_profile(
     document = reading.overridden(document, overrides or {})
     check = Check()
     addons = check_entries(document.entries, check)
-    profile = check.struct(document.table, Profile, "", {"addons": addons, "source": name_or_path})
-    faults = reading.faults + check.faults
+    profile = check.struct(filled_in(document.table), Profile, "", {"addons": addons, "source": name_or_path})
+    faults = reading.faults + without_echoes(check.faults)
+    if isinstance(profile, Profile):
+        faults += unknown_routes(profile, document.table)
     if faults or profile is BAD:
         raise ProfileError(reading.ordered(faults))
     assert isinstance(profile, Profile)

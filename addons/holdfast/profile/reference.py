@@ -112,7 +112,8 @@ def _rows(cls: type[Struct], prefix: str, above: tuple[type, ...]) -> Iterator[t
             yield path, _kind(item.shape), _default(item), item.shape.description
         else:
             yield path, "section", "", item.shape.description
-        if inner not in (None, AddonEntry, *above):
+        # Where a part of the class itself comes again, per route, the text says so.
+        if inner not in (None, AddonEntry, *above) and not issubclass(cls, inner or cls):
             assert inner is not None
             yield from _rows(inner, f"{path}{mark}.", (*above, cls))
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from holdfast.profile.settings import OnError, Profile
+from holdfast.profile.settings import OnError, Profile, RouteLimitSettings, RouteUpstreamSettings
 from holdfast.profile.shapes import Field, Shape, fields_of, shape_of
 from holdfast.profile.values import Duration, Share, Size
 from holdfast.registry import BUILT_IN, resolve, settings_class
@@ -43,6 +43,8 @@ _VALUES: dict[Any, Schema] = {
     },
 }
 _REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
+# What is left out here is as for all routes, whatever the class says.
+_AS_FOR_ALL = (RouteUpstreamSettings, RouteLimitSettings)
 _ENTRY_KEYS = ["use", "with", "name", "on_error"]
 
 
@@ -91,7 +93,8 @@ class _Definitions:
             return {"description": item.shape.description, "type": "array", "items": self._entries()}
         schema = {"description": item.shape.description, **self._of(item.shape)}
         default = plain_default(item.default)
-        return schema if item.required or item.default is None or default == {} else {**schema, "default": default}
+        silent = item.required or item.default is None or default == {} or cls in _AS_FOR_ALL
+        return schema if silent else {**schema, "default": default}
 
     def _of(self, shape: Shape, in_mapping: bool = False) -> Schema:
         choices: list[Schema] = []

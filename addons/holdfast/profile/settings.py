@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from holdfast.profile.addresses import check_listen, check_method, check_path, check_server, is_loopback
 from holdfast.profile.values import Duration, Share, Size
@@ -134,12 +134,27 @@ class HealthCheckSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     healthy_after: Annotated[int, Meta(description="Good checks in a row that take it in again.", ge=1)] = 1
 
 
-class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The servers behind the gateway, and how much patience it has with them."""
+class DnsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Names that stand for several servers, such as a headless Kubernetes service."""
+
+    expand: Annotated[
+        bool, Meta(description="Treat each address of a name as a server of its own; `false`: the name is one server.")
+    ] = True
+    refresh: Annotated[Duration, Meta(description="How often names are looked up again.", extra=_ABOVE_ZERO)] = (
+        Duration("10s")
+    )
+
+
+class RouteUpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What may differ per route: which servers, and how much patience with them."""
 
     servers: Annotated[
         tuple[ServerUrl | ServerSettings, ...],
-        Meta(description="Base URLs without a path, or mappings with `url`, `weight`, `backup`.", min_length=1),
+        Meta(
+            description="Base URLs without a path, or mappings with `url`, `weight`, `backup`. "
+            "`h2c://` speaks HTTP/2 without TLS; with `https://` the protocol is agreed on.",
+            min_length=1,
+        ),
     ] = ("http://127.0.0.1:3000",)
     balance: Annotated[
         Literal["round_robin", "least_outstanding"], Meta(description="Which server is next, by weight in both.")
@@ -156,6 +171,21 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     deadline: Annotated[
         Duration, Meta(description="Over all attempts, until the response begins.", extra=_ABOVE_ZERO)
     ] = Duration("15s")
+    retry: Annotated[RetrySettings, Meta(description="Repeating failed attempts.")] = RetrySettings()
+    breaker: Annotated[BreakerSettings, Meta(description="The circuit breaker of each server.")] = BreakerSettings()
+    health_check: Annotated[
+        HealthCheckSettings | None, Meta(description="Active health checks; `null`: none are made.")
+    ] = None
+    dns: Annotated[DnsSettings, Meta(description="Servers given by a name that has several addresses.")] = DnsSettings()
+
+    def each_server(self) -> tuple[ServerSettings, ...]:
+        """All servers in their long form."""
+        return tuple(ServerSettings(url=s) if isinstance(s, str) else s for s in self.servers)
+
+
+class UpstreamSettings(RouteUpstreamSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The servers behind the gateway, and how much patience it has with them."""
+
     keep_host_header: Annotated[
         bool, Meta(description="Pass the client's `Host` on instead of the server's own name.")
     ] = False
@@ -166,31 +196,57 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str | None, Meta(description="PEM file of the certificate authorities to trust, in place of the usual ones.")
     ] = None
     verify_tls: Annotated[bool, Meta(description="Check the certificates of https servers.")] = True
-    retry: Annotated[RetrySettings, Meta(description="Repeating failed attempts.")] = RetrySettings()
-    breaker: Annotated[BreakerSettings, Meta(description="The circuit breaker of each server.")] = BreakerSettings()
-    health_check: Annotated[
-        HealthCheckSettings | None, Meta(description="Active health checks; `null`: none are made.")
+    routes: Annotated[
+        dict[str, RouteUpstreamSettings],
+        Meta(
+            description="What differs per route, by the router's names: any key of `upstream` from `servers` to `dns`. "
+            "What is left out, also within `retry` or `breaker`, is as for all."
+        ),
+    ] = field(default_factory=dict)
+
+
+class RouteLimitSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bounds that may differ per route."""
+
+    max_body: Annotated[
+        Size | None,
+        Meta(description="Larger requests are refused with 413; `null`: no bound.", extra=_ABOVE_ZERO),
     ] = None
+    max_response: Annotated[
+        Size | None,
+        Meta(
+            description="A larger response is a failure of the upstream, or is cut where the client has begun to read "
+            "it; `null`: no bound.",
+            extra=_ABOVE_ZERO,
+        ),
+    ] = None
+    body_timeout: Annotated[
+        Duration,
+        Meta(description="Between two reads of a request body; then the answer is 408.", extra=_ABOVE_ZERO),
+    ] = Duration("60s")
 
-    def each_server(self) -> tuple[ServerSettings, ...]:
-        """All servers in their long form."""
-        return tuple(ServerSettings(url=s) if isinstance(s, str) else s for s in self.servers)
 
-
-class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Bounds on what the gateway holds in memory."""
+class LimitSettings(RouteLimitSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bounds on what the gateway holds in memory, and on how long it waits for a client."""
 
     buffer_body: Annotated[
         Size,
         Meta(description="Larger bodies are streamed: not captured, and not retried once bytes were sent."),
     ] = Size("10MiB")
-    max_body: Annotated[
-        Size | None,
-        Meta(description="Larger requests are refused with 413; `null`: no bound.", extra=_ABOVE_ZERO),
-    ] = None
     max_header: Annotated[
         Size, Meta(description="A request header that grows larger is refused with 431.", extra=_ABOVE_ZERO)
     ] = Size("64KiB")
+    header_timeout: Annotated[
+        Duration,
+        Meta(
+            description="From the first byte of a request header to its last; then the answer is 408.",
+            extra=_ABOVE_ZERO,
+        ),
+    ] = Duration("60s")
+    routes: Annotated[
+        dict[str, RouteLimitSettings],
+        Meta(description="What differs per route, by the router's names: `max_body`, `max_response`, `body_timeout`."),
+    ] = field(default_factory=dict)
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,6 +22,7 @@ class RouterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Names for paths."""
 
     routes: Annotated[tuple[RouteSettings, ...], Meta(description="In the order they are tried.", max_length=3)] = ()
+    default: str = "other"
 
 
 class CounterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

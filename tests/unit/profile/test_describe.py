@@ -104,8 +104,8 @@ def test_two_settings_classes_of_one_name_do_not_mix(monkeypatch):
     monkeypatch.setattr("holdfast.registry.BUILT_IN", built_in)
     monkeypatch.setattr("holdfast.profile.schema.BUILT_IN", built_in)
     definitions = profile_schema()["$defs"]
-    assert "default" not in definitions["RouterSettings"]["properties"]
-    assert "default" in definitions["router.RouterSettings"]["properties"]
+    assert "maxItems" in definitions["RouterSettings"]["properties"]["routes"]
+    assert "maxItems" not in definitions["router.RouterSettings"]["properties"]["routes"]
 
 
 def test_secrets_are_masked_and_the_rest_is_shown_as_it_is_written(load):

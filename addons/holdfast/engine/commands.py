@@ -1,0 +1,49 @@
+"""What streams, connections and the HTTP layer say to each other beyond mitmproxy's own commands and events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mitmproxy.connection import Connection
+from mitmproxy.http import Headers
+from mitmproxy.proxy import commands
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpEvent
+
+from holdfast.policy.endpoint import Endpoint
+
+
+class GetUpstream(GetHttpConnection):
+    """To the HTTP layer: a connection to this server, a kept one or a new one. `http2`: no other protocol will do."""
+
+    def __init__(self, endpoint: Endpoint, *, http2: bool) -> None:
+        super().__init__(endpoint.address, endpoint.tls, None)
+        self.endpoint = endpoint
+        self.http2 = http2
+
+
+class AbandonAttempt(commands.ConnectionCommand):
+    """To the HTTP layer: nothing more of this stream's attempt on this connection shall come through.
+
+    Over HTTP/1 that closes the connection, over HTTP/2 it resets the stream and leaves the others alone. `waited`: for
+    so many seconds the stream has heard nothing.
+    """
+
+    def __init__(self, connection: Connection, stream_id: int, waited: float = 0.0) -> None:
+        super().__init__(connection)
+        self.stream_id = stream_id
+        self.waited = waited
+
+
+@dataclass
+class AttemptAbandoned(HttpEvent):
+    """To an HTTP/2 connection upstream: reset what runs for this stream of the client's."""
+
+    waited: float
+
+
+@dataclass
+class InterimResponse(HttpEvent):
+    """A 1xx answer other than 101, which is final for HTTP (RFC 9110, section 15.2)."""
+
+    status: int
+    headers: Headers

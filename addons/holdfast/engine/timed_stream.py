@@ -1,0 +1,74 @@
+"""A stream with time limits: for the upstream's part of an exchange, and for the client's."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from mitmproxy.proxy import events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator
+from mitmproxy.proxy.layers.http import HttpStream
+
+from holdfast.engine.attempts import Attempts
+from holdfast.engine.leg import Leg
+from holdfast.engine.plan import Plan
+from holdfast.engine.timers import Alarm, TimerFired
+from holdfast.exchange import Exchange, exchange_of, route_of
+from holdfast.policy.grpc import is_grpc
+
+
+class TimedStream(HttpStream):
+    """What the request's side and the response's side share. Times are seconds of the leg's monotonic clock."""
+
+    def __init__(self, context: Context, stream_id: int, leg: Leg) -> None:
+        super().__init__(context, stream_id)
+        self._leg = leg
+        client = context.client.id
+        self.upstream_alarm = Alarm(leg.timers, client, stream_id, "upstream")
+        self._client_alarm = Alarm(leg.timers, client, stream_id, "client")
+        self._progress_at = 0.0  # of the upstream
+        self._client_progress_at = 0.0
+
+    @property
+    def _exchange(self) -> Exchange:
+        return exchange_of(self.flow)
+
+    @property
+    def _plan(self) -> Plan:
+        """What holds for this request; before it has a route, what holds for all."""
+        return self._leg.plan(route_of(self.flow))
+
+    @cached_property
+    def _grpc(self) -> bool:
+        return is_grpc(self.flow.request.headers.get("content-type", ""))
+
+    @cached_property
+    def _attempts(self) -> Attempts:
+        """Made when a server is first needed: by then every addon has had its say on where the request goes."""
+        return Attempts(self._leg, self.flow, self.context.server)
+
+    def _abandon(self) -> None:
+        if "_attempts" in vars(self):
+            self._attempts.abandoned()
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if not isinstance(event, TimerFired):
+            yield from super()._handle_event(event)
+        elif self.upstream_alarm.rang(event):
+            yield from self._upstream_is_late()
+        elif self._client_alarm.rang(event):
+            yield from self._client_is_late()
+
+    def _arm(self, delay: float) -> None:
+        """At most `delay` seconds for what comes next, and never beyond the deadline while there is one."""
+        if self.server_state != self.state_stream_response_body:
+            delay = min(delay, self._attempts.deadline_at - self._leg.clock())
+        self.upstream_alarm.arm(delay)
+
+    def _upstream_is_late(self) -> CommandGenerator[None]:
+        raise NotImplementedError
+
+    def _client_is_late(self) -> CommandGenerator[None]:
+        raise NotImplementedError
