@@ -14,7 +14,7 @@ from typing import cast
 
 from holdfast.outbox.database import PAGE_SIZE
 from holdfast.outbox.record import CaptureRow, LedgerRow, capture_intact, ledger_intact
-from holdfast.outbox.wal import read_frames
+from holdfast.outbox.wal import read_log
 
 type Value = int | float | str | bytes | None
 
@@ -29,7 +29,7 @@ class Pages:
 
     def __init__(self, path: Path) -> None:
         log = path.with_name(path.name + "-wal")
-        self._frames = [frame for frame in read_frames(log, PAGE_SIZE) if frame.current]
+        self._frames = [frame for frame in read_log(log, PAGE_SIZE).frames if frame.current]
         self._latest = {frame.page: frame.offset for frame in self._frames}
         self.count = -(-path.stat().st_size // PAGE_SIZE)
         self.bytes = (self.count + len(self._frames)) * PAGE_SIZE

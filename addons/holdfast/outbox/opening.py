@@ -32,7 +32,8 @@ _UNREADABLE = (
     apsw.SQLITE_IOERR_CORRUPTFS,
     apsw.SQLITE_IOERR_DATA,
 )
-_FORMATS = (b"\x01\x01", b"\x02\x02")  # with a rollback journal, as it begins, and with a log
+_FORMATS = (b"", b"\x01\x01", b"\x02\x02")  # nothing yet, with a rollback journal, as it begins, and with a log
+_TABLES = {"captures", "ledger"}
 _NO_VERSION = 50  # no format will have a higher number; what has one is garbled
 _SOME_CAPTURES = """
 SELECT * FROM captures WHERE seq IN ((SELECT min(seq) FROM captures), (SELECT max(seq) FROM captures))
@@ -85,8 +86,12 @@ def _is_cut_short(path: Path) -> bool:
     return size < PAGE_SIZE and (size > 0 or was_outbox(path))
 
 
+def _log(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
 def _log_is_damaged(path: Path) -> bool:
-    return wal.is_damaged(wal.read_frames(path.with_name(path.name + "-wal"), PAGE_SIZE))
+    return wal.is_damaged(wal.read_log(_log(path), PAGE_SIZE))
 
 
 def _checked(path: Path) -> apsw.Connection:
@@ -136,17 +141,21 @@ def _check_owner(path: Path) -> None:
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         owner, version = db.pragma("application_id"), db.pragma("user_version")
-        is_empty = not db.execute("SELECT count(*) FROM sqlite_schema").get
-        is_new = is_empty and owner == 0 and path.stat().st_size <= PAGE_SIZE
-        if owner == APPLICATION_ID and (is_empty or _format(path) not in _FORMATS or version > _NO_VERSION):
+        names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema").fetchall()}
+        makes_sense = _format(path) in _FORMATS
+        is_new = not names and owner == 0 and path.stat().st_size <= PAGE_SIZE and makes_sense
+        if owner == APPLICATION_ID and (not names or not makes_sense or version > _NO_VERSION):
             raise apsw.CorruptError("the header is overwritten")
         if owner != APPLICATION_ID and not is_new:
-            if was_outbox(path):
+            if was_outbox(path) or names >= _TABLES:
                 raise apsw.CorruptError("the header is overwritten")
             raise StoreUnavailable(f"{path} is another program's database: let `outbox` name another file")
         if version > SCHEMA_VERSION:
             raise StoreUnavailable(f"{path} was written by a newer Holdfast (format {version}): upgrade this one")
-        if not is_empty and db.pragma("page_size") != PAGE_SIZE:
+        if names and db.pragma("page_size") != PAGE_SIZE:
             raise StoreUnavailable(f"{path} has pages of another size than an outbox: let `outbox` name another file")
     finally:
+        if _log(path).exists() and _log(path).stat().st_size:
+            # A damaged outbox's is for the rescue to read, another program's is not our affair; an empty one can go.
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         db.close()

@@ -25,7 +25,8 @@ class Frame:
     """One page as a transaction left it.
 
     `current`: of the log's present generation, not left over from before the log was begun anew. `intact`: current,
-    and its checksum is right. `commit`: current, and the last of its transaction. `offset`: of the page in the log.
+    and its salt and its checksum are right. `commit`: current, and the last of its transaction. `offset`: of the page
+    in the log.
     """
 
     page: int
@@ -35,32 +36,64 @@ class Frame:
     offset: int
 
 
-def read_frames(path: Path, page_size: int) -> list[Frame]:
-    """All frames of a log, oldest first; none if there is no log."""
+@dataclass(frozen=True, slots=True)
+class Log:
+    """All frames of a log, oldest first. Where the header is not `sound`, SQLite ignores every one of them."""
+
+    frames: list[Frame]
+    sound: bool
+
+
+def read_log(path: Path, page_size: int) -> Log:
+    """What is in a log; without frames if there is none."""
     if not path.is_file():
-        return []
+        return Log([], sound=True)
     with path.open("rb") as log:
         header = log.read(HEADER)
         if len(header) < HEADER:
-            return []
-        order = _ORDERS.get(int.from_bytes(header[:4]), _NATIVE)
-        stored = _stored(header)
-        salt = header[16:24] if _sums(order, (0, 0), header[:24]) == stored else None
-        return list(_frames(log, order, salt, stored, page_size))
+            return Log([], sound=not header)
+        seed = _stored(header)
+        order = _ORDERS.get(int.from_bytes(header[:4]))
+        if order and _sums(order, (0, 0), header[:24]) == seed:
+            return Log(list(_frames(log, order, header[16:24], seed, page_size)), sound=True)
+        # Any of its bytes may be the wrong one, so nothing of it is believed but that this machine wrote it.
+        salt = _generation(log, seed, page_size)
+        log.seek(HEADER)
+        return Log(list(_frames(log, _NATIVE, salt, seed, page_size)), sound=False)
 
 
-def _frames(log: BinaryIO, order: str, salt: bytes | None, seed: tuple[int, int], page_size: int) -> Iterator[Frame]:
-    offset = HEADER + FRAME_HEADER
+def _blocks(log: BinaryIO, page_size: int) -> Iterator[bytes]:
     while len(block := log.read(FRAME_HEADER + page_size)) == FRAME_HEADER + page_size:
-        salt = salt or block[8:16]  # with a damaged header, the first frame says which generation this is
-        stored = _stored(block[:FRAME_HEADER])
-        current = block[8:16] == salt
-        # The checksum runs on from the frame before, so each can be checked by what stands in its predecessor.
-        intact = current and _sums(order, _sums(order, seed, block[:8]), block[FRAME_HEADER:]) == stored
+        yield block
+
+
+def _frames(log: BinaryIO, order: str, salt: bytes, seed: tuple[int, int], page_size: int) -> Iterator[Frame]:
+    current = False
+    for index, block in enumerate(_blocks(log, page_size)):
+        salted = block[8:16] == salt
+        # The checksum runs on from the frame before, so each can be checked by what stands in its predecessor. It
+        # leaves the salt out: a frame that goes on from a current one is of the same generation, whatever its salt.
+        follows = (salted or current) and _is_intact(order, seed, block)
+        current = salted or follows
         page, size_after = struct.unpack(">2I", block[:8])
-        yield Frame(page, current, intact, current and size_after > 0, offset)
-        seed = stored
-        offset += len(block)
+        offset = HEADER + index * len(block) + FRAME_HEADER
+        yield Frame(page, current, salted and follows, current and size_after > 0, offset)
+        seed = _stored(block[:FRAME_HEADER])
+
+
+def _generation(log: BinaryIO, seed: tuple[int, int], page_size: int) -> bytes:
+    """The salt of the present generation, by the first frame that is whole: it stands before what older ones left."""
+    for block in _blocks(log, page_size):
+        if _is_intact(_NATIVE, seed, block):
+            return block[8:16]
+        seed = _stored(block[:FRAME_HEADER])
+    return b""
+
+
+def _is_intact(order: str, seed: tuple[int, int], block: bytes) -> bool:
+    """Whether a frame has the right checksum and is of a page; zeros have the sum of zeros, and there is no page 0."""
+    right = _sums(order, _sums(order, seed, block[:8]), block[FRAME_HEADER:]) == _stored(block[:FRAME_HEADER])
+    return right and any(block[:4])
 
 
 def _stored(header: bytes) -> tuple[int, int]:
@@ -77,12 +110,15 @@ def _sums(order: str, seed: tuple[int, int], data: bytes) -> tuple[int, int]:
     return first, second
 
 
-def is_damaged(frames: list[Frame]) -> bool:
+def is_damaged(log: Log) -> bool:
     """Whether SQLite would drop transactions that were committed.
 
-    A transaction is begun only when the one before is on the disk. So a wrong frame in the last transaction is what a
-    crash leaves, while a wrong frame with the end of a later transaction behind it was damaged afterwards.
+    A transaction is begun only when the one before is on the disk, and the first only when the header is. So a wrong
+    frame in the last transaction is what a crash leaves, while a wrong frame with the end of a later transaction
+    behind it was damaged afterwards, and so was a wrong header with the end of any transaction behind it.
     """
-    wrong = next((index for index, frame in enumerate(frames) if not frame.intact), len(frames))
-    own_commit = next((index for index in range(wrong, len(frames)) if frames[index].commit), len(frames))
+    frames, own_commit = log.frames, -1
+    if log.sound:
+        wrong = next((index for index, frame in enumerate(frames) if not frame.intact), len(frames))
+        own_commit = next((index for index in range(wrong, len(frames)) if frames[index].commit), len(frames))
     return any(frame.commit and frame.intact for frame in frames[own_commit + 1 :])

@@ -92,6 +92,20 @@ def test_a_file_that_is_not_ours_is_left_alone(prepare: Callable[[Path], object]
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
+def test_the_log_of_another_program_is_left_alone_too(path: Path, tmp_path: Path) -> None:
+    """To look into a database must not bring its log into it, which is what SQLite does when it is closed."""
+    theirs = sqlite3.connect(tmp_path / "theirs.db")
+    theirs.executescript("PRAGMA journal_mode=wal; CREATE TABLE theirs (a); INSERT INTO theirs VALUES (1);")
+    names = {"holdfast.db": "theirs.db", "holdfast.db-wal": "theirs.db-wal"}
+    before = {mine: path.with_name(other).read_bytes() for mine, other in names.items()}
+    theirs.close()
+    for name, content in before.items():
+        path.with_name(name).write_bytes(content)
+    with pytest.raises(StoreUnavailable, match="is another program's database"):
+        Outbox.open(path, LIMITS)
+    assert {name: path.with_name(name).read_bytes() for name in names} == before
+
+
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     """Making it could hide a volume that is not mounted."""
     with pytest.raises(StoreUnavailable, match="nowhere does not exist: create it"):

@@ -13,7 +13,9 @@ import pytest
 from holdfast.errors import StoreUnavailable
 from holdfast.outbox import Outbox, OutboxRecord
 from holdfast.outbox import rescue as rescue_module
+from holdfast.outbox.database import connect
 from holdfast.outbox.rescue import finish, rescue
+from holdfast.outbox.slots import lock_path
 from tests.unit.outbox.records import NOW, Clock, contents, make_record, pages_of, scribble
 
 COUNT = 120
@@ -194,6 +196,58 @@ def test_damage_in_the_log_does_not_cut_off_what_comes_behind_it(
     found = {record.id for record in again.list(limit=100, state="pending")}
     assert again.stats().rescues == 1
     assert len({record.id for record in records} - found) <= 2
+
+
+@pytest.mark.parametrize("place", [0, 3, 4, 8, 12, 16, 23, 24, 31])
+def test_a_wrong_byte_in_the_header_of_the_log_costs_nothing(
+    place: int, open_outbox: Callable[..., Outbox], path: Path
+) -> None:
+    """SQLite ignores such a log, and would begin a new one over records that are nowhere else."""
+    log = path.with_name("holdfast.db-wal")
+    outbox = open_outbox()
+    records = [make_record(b"x" * 900) for _ in range(5)]
+    for record in records:
+        outbox.append_sync(record)
+    copies = {each: each.read_bytes() for each in (path, log)}
+    outbox.close()
+    for each, content in copies.items():
+        each.write_bytes(content)
+    garbled = bytearray(copies[log])
+    garbled[place] ^= 1
+    log.write_bytes(garbled)
+    again = open_outbox()
+    assert [contents(record) for record in again.export()] == [contents(record) for record in records]
+    assert (again.stats().pending, again.stats().rescues) == (5, 1)
+
+
+@pytest.mark.parametrize("place", [18, 19])
+def test_an_outbox_that_never_held_anything_and_may_not_be_written_is_begun_anew(
+    place: int, open_outbox: Callable[..., Outbox], path: Path
+) -> None:
+    """One wrong byte of the header of a file whose tables are not made yet: no reason to refuse every capture."""
+    connect(path, create=True).close()
+    lock_path(path).write_text("outbox holdfast.db, last opened by process 1\n")
+    content = bytearray(path.read_bytes())
+    content[place] = 210
+    path.write_bytes(content)
+    outbox = open_outbox()
+    outbox.append_sync(make_record())
+    assert (outbox.stats().pending, outbox.stats().rescues) == (1, 1)
+    assert aside(path) == [f"holdfast.db.corrupt-{int(NOW)}"]
+
+
+@pytest.mark.parametrize("place", range(68, 72))
+def test_a_copy_with_a_wrong_mark_is_known_by_its_tables(
+    place: int, records: list[OutboxRecord], open_outbox: Callable[..., Outbox], path: Path
+) -> None:
+    """Put back from a backup, without its lock file, it is still not another program's database."""
+    lock_path(path).unlink()
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    outbox = open_outbox()
+    assert outbox.stats().rescues == 1
+    check(outbox, records, most_lost=0)
 
 
 def test_a_rescue_that_finds_no_room_leaves_everything_as_it_is(
