@@ -11,12 +11,15 @@ from holdfast.policy.failure import Failure
 
 
 def captured_request(
-    flow: HTTPFlow, failure: Failure, capture_id: str, now: float, answer_body: int
+    flow: HTTPFlow, failure: Failure, capture_id: str, now: float, answer_body: int, spooled: bytes | None = None
 ) -> CapturedRequest:
-    """`now` is the leg's monotonic clock in seconds, `answer_body` how much of the upstream's is kept."""
+    """`now` is the leg's monotonic clock in seconds, `answer_body` how much of the upstream's is kept.
+
+    `spooled` is the body where the flow does not hold it.
+    """
     request, exchange = flow.request, exchange_of(flow)
     attempts = tuple(AttemptRecord(**attempt) for attempt in exchange.get("attempts", ()))
-    body, encoding = _body(request)
+    body, encoding = _body(request) if spooled is None else encode_body(spooled, _content_type(request))
     # mitmproxy decodes the target and cannot give its bytes back; a replay must send the same ones.
     uri = wire_text(request.data.path)
     path, _, query = uri.partition("?")
@@ -56,4 +59,8 @@ def _upstream_answer(flow: HTTPFlow, limit: int) -> UpstreamAnswer | None:
 
 
 def _body(message: Message, limit: int | None = None) -> tuple[str, str]:
-    return encode_body((message.raw_content or b"")[:limit], message.headers.get("content-type", ""))
+    return encode_body((message.raw_content or b"")[:limit], _content_type(message))
+
+
+def _content_type(message: Message) -> str:
+    return str(message.headers.get("content-type", ""))

@@ -32,11 +32,13 @@ from holdfast.policy.redaction import DEFAULT_HEADERS, DEFAULT_QUERY, RedactionR
 from holdfast.policy.uuid7 import Uuid7Source
 from holdfast.profile.values import Duration, Size
 from holdfast.sealing import Sealer, parse_keys
+from holdfast.spool import SpoolRoom
 
 logger = logging.getLogger(__name__)
 FLUSH = 3.0  # seconds that a stop waits for the broker's confirmations
 LARGE_BODY = 256 * 1024  # characters
 REOPEN_EVERY = 5.0  # seconds between two attempts to open an outbox that could not be opened
+_RESTART = {"restart": True}
 
 
 class RedactionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,22 +58,33 @@ class RedactionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ] = "mask"
 
 
+class SpoolSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Request bodies larger than `limits.buffer_body`, kept on disk until the upstream has answered."""
+
+    max_body: Annotated[Size, Meta(description="Larger bodies are not kept, and so not captured.")] = Size("64MiB")
+    max_total: Annotated[Size, Meta(description="Disk space for all of them together.")] = Size("1GiB")
+    folder: Annotated[str | None, Meta(description="Where; `null`: beside the outbox.")] = None
+
+
 class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where failed requests are kept and where they are published."""
 
     broker: Annotated[
         str,
         Meta(
-            description="`kafka://HOST:PORT[,HOST:PORT]`, `file:///PATH.jsonl`, or `embedded://`: kept in the outbox."
+            description="`kafka://HOST:PORT[,HOST:PORT]`, `file:///PATH.jsonl`, or `embedded://`: kept in the outbox.",
+            extra=_RESTART,
         ),
     ] = "embedded://"
-    topic: Annotated[str, Meta(description="Topic that captured requests are published to.")] = "failed-requests"
-    kafka: Annotated[dict[str, str], Meta(description="Any librdkafka setting, SASL and TLS among them.")] = field(
-        default_factory=dict
-    )
-    outbox: Annotated[str, Meta(description="SQLite file of the outbox; its folder is made if it is missing.")] = (
-        "./holdfast.db"
-    )
+    topic: Annotated[
+        str, Meta(description="Topic that captured requests are published to.", extra=_RESTART)
+    ] = "failed-requests"
+    kafka: Annotated[
+        dict[str, str], Meta(description="Any librdkafka setting, SASL and TLS among them.", extra=_RESTART)
+    ] = field(default_factory=dict)
+    outbox: Annotated[
+        str, Meta(description="SQLite file of the outbox; its folder is made if it is missing.", extra=_RESTART)
+    ] = "./holdfast.db"
     key: Annotated[
         str,
         Meta(
@@ -93,6 +106,12 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
         ),
     ] = None
     max_record: Annotated[Size, Meta(description="Largest single record; a larger one is refused.")] = Size("16MiB")
+    spool: Annotated[
+        SpoolSettings | None,
+        Meta(
+            description="Capture streamed requests too: their bodies are kept on disk meanwhile; `null`: they are not."
+        ),
+    ] = None
     retention: Annotated[Duration, Meta(description="How long a record is kept after it was published.")] = Duration(
         "1d"
     )
@@ -111,6 +130,12 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     def __post_init__(self) -> None:
         parse_keys(self.seal_key)
+        # A record holds the body in base64, beside the header and the attempts.
+        if self.spool and self.max_record < self.spool.max_body * 4 // 3 + Size("64KiB"):
+            raise ValueError(
+                f"a body of spool.max_body ({self.spool.max_body}) does not fit into `max_record` ({self.max_record}): "
+                "raise max_record to one and a half times spool.max_body, and max_bytes above that"
+            )
         kind, _, name = self.key.partition(":")
         if kind == "header" and name.lower() in redaction_rules(self.redact).headers:
             raise ValueError(
@@ -134,18 +159,17 @@ class FailureSink:
     Settings = FailureSinkSettings
 
     def __init__(self, settings: FailureSinkSettings, gateway: Gateway) -> None:
-        self._settings = settings
         self._gateway = gateway
-        self._rules = redaction_rules(settings.redact)
-        keys = parse_keys(settings.seal_key or os.environ.get("HOLDFAST_SEAL_KEY", ""))
-        self._sealer = Sealer(keys, secrets.token_bytes) if keys else None
         self._ids = Uuid7Source(gateway.wall_clock, secrets.token_bytes)
         self._broker: Broker = open_broker(settings.broker, settings.topic, settings.kafka)
         self._relay: Relay | None = None
         self._outbox: Outbox | None = None
+        self.reload(settings)
         self._fault = "not open yet"
         self._refusing = ""  # why the last capture was refused; empty once one succeeds
         self._reopening: asyncio.Task[None] | None = None
+        self._one_large = asyncio.Lock()  # a spooled body is in memory several times while its record is made
+        gateway.leg.spooling = self._spooling()
         self._captured = Counter(
             "holdfast_captures", "Requests captured durably.", ["route", "error"], registry=gateway.registry
         )
@@ -156,6 +180,15 @@ class FailureSink:
         gateway.checks["outbox"] = self._check_outbox
         if self._broker.publishes:
             gateway.checks["kafka"] = self._check_broker
+
+    def reload(self, settings: FailureSinkSettings) -> None:
+        """These hold for captures from now on; where they are kept and published stays as it was."""
+        self._settings = settings
+        self._rules = redaction_rules(settings.redact)
+        keys = parse_keys(settings.seal_key or os.environ.get("HOLDFAST_SEAL_KEY", ""))
+        self._sealer = Sealer(keys, secrets.token_bytes) if keys else None
+        if self._outbox:
+            self._outbox.follow(_limits(settings))
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -182,13 +215,14 @@ class FailureSink:
     async def capture(self, flow: HTTPFlow, failure: Failure) -> str:
         """Store the request; its id, once it is durable. CaptureRefused with the reason otherwise."""
         try:
-            if exchange_of(flow).get("request_streamed"):
-                raise CaptureRefused("too_large", "the body was larger than limits.buffer_body and was not held")
             if self._outbox is None:
                 raise CaptureRefused("outbox_unavailable", self._fault)
             await self._check_age(self._outbox)
-            record = await self._record(flow, failure)
-            await self._outbox.append(record)
+            if exchange_of(flow).get("request_streamed"):
+                record = await self._append_spooled(self._outbox, flow, failure)
+            else:
+                record = await self._record(flow, failure)
+                await self._outbox.append(record)
         except CaptureRefused as refused:
             self._refused.labels(refused.reason).inc()
             if refused.reason != "too_large":  # that one is about the request, not about the outbox
@@ -200,16 +234,37 @@ class FailureSink:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
+    def _spooling(self) -> SpoolRoom | None:
+        settings = self._settings.spool
+        if settings is None:
+            return None
+        folder = Path(settings.folder) if settings.folder else Path(self._settings.outbox).parent
+        return SpoolRoom(folder, int(settings.max_body), int(settings.max_total))
+
+    async def _append_spooled(self, outbox: Outbox, flow: HTTPFlow, failure: Failure) -> OutboxRecord:
+        room = self._gateway.leg.spooling
+        spool = room.of(flow.id) if room else None
+        if spool is None:
+            why = "was not held" if room is None else "was not spooled: it, or all together, is over the bound"
+            raise CaptureRefused("too_large", f"the body was larger than limits.buffer_body and {why}")
+        async with self._one_large:
+            try:
+                body = await asyncio.to_thread(spool.read)
+            except OSError as e:
+                raise CaptureRefused("spool_unreadable", str(e)) from e
+            record = await self._record(flow, failure, body)
+            await outbox.append(record)
+        return record
+
     async def _check_age(self, outbox: Outbox) -> None:
         bound = self._settings.max_age
         if bound is not None and (await asyncio.to_thread(outbox.stats)).oldest_pending_seconds > bound:
             raise CaptureRefused("outbox_age", f"the oldest record has been waiting for more than {bound}")
 
-    async def _record(self, flow: HTTPFlow, failure: Failure) -> OutboxRecord:
+    async def _record(self, flow: HTTPFlow, failure: Failure, spooled: bytes | None = None) -> OutboxRecord:
         """The envelope without its secrets, and what the outbox files it under."""
-        plain = captured_request(
-            flow, failure, self._ids.next(), self._gateway.leg.clock(), int(self._settings.answer_body)
-        )
+        now, answer_body = self._gateway.leg.clock(), int(self._settings.answer_body)
+        plain = captured_request(flow, failure, self._ids.next(), now, answer_body, spooled)
         # Masking and encoding take seconds for the largest bodies; small ones are not worth a thread.
         large = len(plain.body) > LARGE_BODY
         record, value = await asyncio.to_thread(self._sealed, plain) if large else self._sealed(plain)
@@ -240,14 +295,7 @@ class FailureSink:
         return route_of(flow) if kind == "route" else path
 
     async def _open(self) -> None:
-        settings = self._settings
-        limits = OutboxLimits(
-            max_records=settings.max_records,
-            max_bytes=int(settings.max_bytes),
-            max_record=int(settings.max_record),
-            retention=float(settings.retention),
-        )
-        path = Path(settings.outbox)
+        path, limits = Path(self._settings.outbox), _limits(self._settings)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             outbox = await asyncio.to_thread(Outbox.open, path, limits, self._gateway.wall_clock)
@@ -257,6 +305,7 @@ class FailureSink:
             self._reopening = asyncio.create_task(self._open_later())
             return
         self._outbox = outbox
+        outbox.follow(_limits(self._settings))  # which may have changed meanwhile
         self._relay = Relay(outbox, self._broker)
         self._relay.start()
 
@@ -275,3 +324,12 @@ class FailureSink:
     async def _check_broker(self) -> Health:
         health = await asyncio.to_thread(self._broker.health, 1.5)
         return Health("ok" if health.ok else "failing", health.detail)
+
+
+def _limits(settings: FailureSinkSettings) -> OutboxLimits:
+    return OutboxLimits(
+        max_records=settings.max_records,
+        max_bytes=int(settings.max_bytes),
+        max_record=int(settings.max_record),
+        retention=float(settings.retention),
+    )

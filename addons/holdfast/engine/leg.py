@@ -21,6 +21,7 @@ from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.failure import Failure
 from holdfast.policy.pool import Pool, PoolServer
 from holdfast.profile.settings import Profile
+from holdfast.spool import SpoolRoom
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class Leg:
     registry: CollectorRegistry
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
+    spooling: SpoolRoom | None = None  # for streamed bodies, where somebody wants to capture them
+    unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)
     _refused: Counter = field(init=False)
@@ -121,6 +124,8 @@ class Leg:
             error = failure.error if failure else None
             told = {"server": str(server.endpoint), "up": up, "error": error}
             logger.log(level, "upstream server changed", extra=told)
+        if failure and not failure.reached:
+            self.unreached(server.endpoint.host)
         server.failures = server.failures + 1 if failure else 0
         server.last_error = failure.error if failure else server.last_error
 

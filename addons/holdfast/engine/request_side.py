@@ -37,6 +37,7 @@ from holdfast.engine.leg import Leg
 from holdfast.engine.timed_stream import TimedStream
 from holdfast.policy.answer import Answer, too_large_answer, too_slow_answer
 from holdfast.policy.grpc import Messages
+from holdfast.spool import Spool
 
 HOLD = 0.01
 """Seconds for which a gRPC request is held at a message boundary, in case it ends there. It delays the first message of
@@ -50,6 +51,7 @@ class RequestSide(TimedStream):
         super().__init__(context, stream_id, leg)
         self._messages = Messages()  # of a gRPC request, while it is held
         self._discard_at_most: int | None = None
+        self._spool: Spool | None = None
 
     @abstractmethod
     def make_server_connection(self) -> CommandGenerator[bool]:
@@ -127,8 +129,10 @@ class RequestSide(TimedStream):
             # Stock raises here and the client hangs: an addon has answered while the body is still arriving.
             self.client_state = self.state_discard_request_body
             return
+        if self._leg.spooling and not self._grpc and self.flow.request.stream is True:
+            self._spool = self._leg.spooling.open(self.flow.id)
         if not (yield from self.make_server_connection()):
-            if self.client_state != self.state_errored:
+            if self.client_state not in (self.state_errored, self.state_spool_request_body):
                 self.client_state = self.state_discard_request_body
             return
         self.upstream_alarm.disarm()  # how long the upload takes is the client's affair
@@ -149,7 +153,7 @@ class RequestSide(TimedStream):
         self._client_progress_at = self._leg.clock()
         waiting = self.server_state == self.state_wait_for_response_headers
         if isinstance(event, RequestData):
-            sent = self._exchange["request_bytes"] = self._exchange.get("request_bytes", 0) + len(event.data)
+            sent = self._note_sent(event)
             if waiting and self._too_large(sent):
                 self.upstream_alarm.disarm()
                 yield AbandonAttempt(self.context.server, self.stream_id)
@@ -157,10 +161,43 @@ class RequestSide(TimedStream):
                 return
         elif isinstance(event, RequestEndOfMessage):
             self._client_alarm.disarm()
+            self._note_whole()
         yield from super().state_stream_request_body(event)
         if isinstance(event, RequestEndOfMessage) and self.server_state == self.state_wait_for_response_headers:
             self._attempts.restart_deadline()
             self._arm(self._plan.bounds.response_timeout)
+
+    def _note_sent(self, event: RequestData) -> int:
+        """How many bytes of the body have come so far, this piece included; it is kept if there is a spool."""
+        if self._spool and not self._spool.write(event.data):
+            self._spool = None
+        sent = self._exchange["request_bytes"] = self._exchange.get("request_bytes", 0) + len(event.data)
+        return sent
+
+    def _note_whole(self) -> None:
+        if self._spool:
+            self._spool.whole = True
+
+    def state_spool_request_body(self, event: events.Event) -> CommandGenerator[None]:
+        """The upstream has failed, but the whole request can be captured once all of it is here."""
+        self._client_progress_at = self._leg.clock()
+        if isinstance(event, RequestData):
+            if self._too_large(self._note_sent(event)):
+                self._spool = None
+                yield from self._refuse_body()
+            elif self._spool is None:
+                yield from self._body_is_in()
+        elif isinstance(event, RequestEndOfMessage):
+            self._client_alarm.disarm()
+            self._note_whole()
+            self.client_state = self.state_done
+            yield HttpRequestHook(self.flow)
+            if not (yield from self.check_killed(True)):
+                yield from self._body_is_in()
+
+    @abstractmethod
+    def _body_is_in(self) -> CommandGenerator[None]:
+        """Go on with a failure that waited for the rest of the request."""
 
     def state_discard_request_body(self, event: events.Event) -> CommandGenerator[None]:
         """The answer does not depend on the rest of the body: read it to its end, so that the connection can stay."""
@@ -238,7 +275,7 @@ class RequestSide(TimedStream):
             yield AbandonAttempt(self.context.server, self.stream_id)
         if self.client_state == self.state_discard_request_body:
             yield from self._stop_reading()
-        elif self.client_state in (self.state_consume_request_body, self.state_stream_request_body):
+        elif self.client_state not in (self.state_errored, self.state_done):
             yield from self._refuse("request_timeout", too_slow_answer(patience))
             yield from self._stop_reading()
 

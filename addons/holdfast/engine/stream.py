@@ -110,10 +110,18 @@ class ResilientStream(RequestSide):
         return False
 
     def _give_up(self, failure: Failure, reason: str) -> CommandGenerator[None]:
-        """No further attempt, and why."""
+        """No further attempt, and why. A body that can still be kept whole is waited for."""
         self._exchange["not_retried"] = reason
         self._leg.not_retried(reason)
-        yield from self._finish(failure)
+        self._last_failure = failure
+        if self._spool and self.client_state != self.state_done:
+            self.client_state = self.state_spool_request_body
+        else:
+            yield from self._finish(failure)
+
+    def _body_is_in(self) -> CommandGenerator[None]:
+        assert self._last_failure
+        yield from self._finish(self._last_failure)
 
     def check_killed(self, emit_error_hook: bool) -> CommandGenerator[bool]:
         """As stock; an attempt under way ends with it."""
@@ -142,7 +150,7 @@ class ResilientStream(RequestSide):
         elif exchange["not_retried"] == "not_retriable":
             # The profile calls this status no failure: it is the upstream's answer like any other.
             exchange.pop("error"), exchange.pop("detail"), exchange.pop("not_retried")
-        if self.client_state == self.state_stream_request_body:
+        if self.client_state in (self.state_stream_request_body, self.state_spool_request_body):
             self.client_state = self.state_discard_request_body
         yield from self._respond()
 
@@ -186,6 +194,7 @@ class ResilientStream(RequestSide):
     def start_response_stream(self) -> CommandGenerator[None]:
         """From here on the client has seen the upstream's answer: nothing can be retried or replaced."""
         assert self.flow.response
+        self._drop_spool()
         self._attempts.ended(None)
         if _is_endless(self.flow.response):
             self.upstream_alarm.disarm()
@@ -287,6 +296,7 @@ class ResilientStream(RequestSide):
             self.upstream_alarm.disarm()
             self._client_alarm.disarm()
             self._abandon()
+            self._drop_spool()
             yield from super().handle_protocol_error(event)
         elif self._awaiting_response:
             yield from self._response_failed(response_failure(event, self.flow.response is not None))
@@ -294,6 +304,11 @@ class ResilientStream(RequestSide):
             yield from self._break_off(response_failure(event, True))
         else:
             yield from super().handle_protocol_error(event)
+
+    def _drop_spool(self) -> None:
+        if self._spool:
+            self._spool.close()
+            self._spool = None
 
     def _break_off(self, failure: Failure) -> CommandGenerator[None]:
         """The client has read a part of the answer, and there will be no more of it."""
@@ -316,6 +331,7 @@ class ResilientStream(RequestSide):
     def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:
         """As stock, unless an addon whose failure fails the request has failed on this response."""
         self.upstream_alarm.disarm()
+        self._drop_spool()
         exchange = self._exchange
         if "closed_by" in exchange and not already_streamed and not exchange.get("answered"):
             self.flow.response = as_response(addon_failed_answer(exchange["closed_by"]), self.flow)

@@ -60,8 +60,11 @@ class UpstreamHttp2(Http2Client):
         """Whether another request may go out now."""
         if self._leaving or not self.conn.connected or self.h2_conn.state_machine.state is ConnectionState.CLOSED:
             return False
-        most = self.provisional_max_concurrency or self.h2_conn.remote_settings.max_concurrent_streams
-        return self.h2_conn.open_outbound_streams < most and self.h2_conn.highest_outbound_stream_id < 2**31 - 3
+        if self.h2_conn.highest_outbound_stream_id > 2**31 - 3:
+            return False
+        # Until the server has said how many it takes, what is too many waits here for a moment.
+        settled = self.provisional_max_concurrency is None
+        return not settled or self.h2_conn.open_outbound_streams < self.h2_conn.remote_settings.max_concurrent_streams
 
     # -- from the streams -------------------------------------------------------------------------------------------
 
