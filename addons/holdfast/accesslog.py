@@ -37,7 +37,6 @@ class AccessLog:
     def __init__(self, gateway: Gateway, observers: list[Observer]) -> None:
         self._gateway = gateway
         self._observers = observers
-        self._enabled = gateway.profile.log.access
 
     def response(self, flow: HTTPFlow) -> None:
         self._end(flow)
@@ -55,7 +54,7 @@ class AccessLog:
         mark(flow, exchange)
         for observe in self._observers:
             observe(flow, exchange, seconds)
-        if self._enabled:
+        if self._gateway.profile.log.access:
             access.info("request", extra=line_of(flow, exchange, seconds))
 
 

@@ -1,45 +1,147 @@
-"""From a profile to addons on mitmproxy, in the profile's order.
+"""A profile's addons, made, wired to each other and in order. `loader` puts them onto mitmproxy.
 
 The order of every chain: the upstream leg, the intake, the profile's addons (each behind its guard), the access log,
-the admin surface, the gate. `Loader` is what the front ends see: `mitmdump -s addons/main.py` and `mitmweb -s ...` name
-the profile by the option `holdfast`, `holdfast run` hands it over ready.
+the admin surface, the gate.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
-from mitmproxy import ctx
-from mitmproxy.addonmanager import Loader as OptionLoader
-from mitmproxy.exceptions import AddonManagerError, OptionsError
 from mitmproxy.hooks import all_hooks
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from mitmproxy.options import Options
+from prometheus_client import disable_created_metrics
+from prometheus_client.registry import Collector
 
 from holdfast.accesslog import AccessLog, Observer
 from holdfast.admin.health import HealthPage
 from holdfast.admin.listener import AdminListener
-from holdfast.ending import end_process
+from holdfast.collectors import ChainRegistry
 from holdfast.engine.gate import Gate
 from holdfast.engine.leg import build_leg
-from holdfast.engine.placement import is_placed, place
-from holdfast.engine.selfcheck import check_engine
+from holdfast.engine.pacing import client_connection
 from holdfast.engine.timers import Timers
-from holdfast.engine.upstream import UpstreamLeg, client_connection, engine_options
-from holdfast.errors import EngineMismatch, Fault, HoldfastError, ProfileError
+from holdfast.engine.upstream import UpstreamLeg, engine_options
+from holdfast.errors import Fault, ProfileError
 from holdfast.failure_sink import FailureSink
-from holdfast.gateway import Gateway
+from holdfast.gateway import Gateway, HealthCheck
 from holdfast.guard import Guard
 from holdfast.intake import Intake
-from holdfast.logs import set_up_logs
 from holdfast.metrics import Metrics
-from holdfast.profile.load import load_profile
+from holdfast.profile.entries import path_of
 from holdfast.profile.settings import AddonEntry, Profile
 from holdfast.registry import resolve, settings_class
 
-logger = logging.getLogger(__name__)
-_HELP = "Holdfast profile: a shipped profile's name or a YAML file. Default: the environment's HOLDFAST_PROFILE."
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """An addon of the profile behind its guard, and what its constructor wants to add to metrics and health page."""
+
+    entry: AddonEntry
+    addon: object
+    guard: Guard
+    collectors: list[Collector]
+    checks: dict[str, HealthCheck]
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    """All addons of one gateway. `members` are the profile's, between those that every chain has."""
+
+    gateway: Gateway
+    registry: ChainRegistry
+    upstream: UpstreamLeg
+    first: list[object]
+    last: list[object]
+    observers: list[Observer]  # shared with the access log
+    members: list[Member] = field(default_factory=list)
+    _given: dict[str, object] = field(default_factory=dict)  # mitmproxy's options before a profile set them
+
+    @property
+    def addons(self) -> list[object]:
+        """In their order."""
+        return [*self.first, *(member.guard for member in self.members), *self.last]
+
+    def member(self, entry: AddonEntry, before: Sequence[Collector] = ()) -> Member:
+        """A new addon, which nobody knows of yet; its counters go on where those of `before` are."""
+        checks, known = self.gateway.checks, dict(self.gateway.checks)
+        with self.registry.aside(before) as collectors:
+            try:
+                addon = build_addon(entry, self.gateway)
+                added = {name: check for name, check in checks.items() if known.get(name) is not check}
+            finally:
+                checks.clear()
+                checks.update(known)
+        return Member(entry, addon, Guard(addon, entry, self._count_failure), collectors, added)
+
+    def consist_of(self, members: list[Member]) -> None:
+        """These are the members from now on. Their collectors have been adopted by the registry."""
+        checks = self.gateway.checks
+        for name in [n for each in self.members for n, check in each.checks.items() if checks.get(n) is check]:
+            del checks[name]
+        for each in members:
+            checks.update(each.checks)
+        self.members = members
+        self.gateway.sink = next((each.addon for each in members if isinstance(each.addon, FailureSink)), None)
+        self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics)]
+
+    def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:
+        """Which of mitmproxy's options this profile changes. One that it leaves open becomes what it was at first."""
+        old, new = engine_options(before) if before else {}, engine_options(after)
+        found: dict[str, object] = {}
+        for name in sorted({*old, *new}):
+            current = getattr(options, name)
+            if name not in old:
+                self._given.setdefault(name, current)
+            elif current != old[name]:
+                continue  # the command line or a person has set it since
+            wanted = new.get(name, self._given.get(name))
+            if wanted != current:
+                found[name] = wanted
+        return found
+
+    def _count_failure(self, addon: str, hook: str) -> None:
+        self.gateway.addon_errors.labels(addon, hook).inc()
+
+
+def build_chain(profile: Profile) -> Chain:
+    """The shared gateway and all addons; nothing has been started. ProfileError where a constructor refuses."""
+    disable_created_metrics()  # a second series for each counter that nobody asked for
+    registry = ChainRegistry()
+    gateway = Gateway(profile, build_leg(profile, Timers(client_connection), registry), registry)
+    gateway.health = HealthPage(gateway).document
+    upstream, observers = UpstreamLeg(gateway.leg, profile.upstream), list[Observer]()
+    first: list[object] = [upstream, Intake(gateway)]
+    last: list[object] = [AccessLog(gateway, observers), AdminListener(gateway), Gate(gateway)]
+    chain = Chain(gateway, registry, upstream, first, last, observers)
+    members = build_members(chain, profile.addons)
+    for member in members:
+        adopt(chain, member)
+    chain.consist_of(members)
+    return chain
+
+
+def build_members(chain: Chain, entries: Collection[AddonEntry]) -> list[Member]:
+    """A member for each entry. ProfileError with the faults of all that cannot be made."""
+    made, faults = [], list[Fault]()
+    for entry in entries:
+        before = next((each for each in chain.members if each.entry.name == entry.name), None)
+        try:
+            made.append(chain.member(entry, before.collectors if before else ()))
+        except ProfileError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise ProfileError(faults)
+    return made
+
+
+def adopt(chain: Chain, member: Member) -> None:
+    """Register its metrics. ProfileError if a name is taken."""
+    try:
+        chain.registry.adopt(member.collectors)
+    except ValueError as error:
+        raise refused(member.entry, f"its metrics cannot be registered: {error}") from error
 
 
 def build_addon(entry: AddonEntry, gateway: Gateway) -> object:
@@ -50,75 +152,12 @@ def build_addon(entry: AddonEntry, gateway: Gateway) -> object:
             return found(entry.settings, gateway)
         made = found(**entry.settings) if callable(found) else found  # a ready-made instance
     except Exception as e:
-        raise _not_made(entry, f"the addon could not be made: {type(e).__name__}: {e}") from e
+        raise refused(entry, f"the addon could not be made: {type(e).__name__}: {e}") from e
     if not any(callable(getattr(made, hook, None)) for hook in all_hooks) and not hasattr(made, "addons"):
-        raise _not_made(entry, f"{entry.target} is no addon: it has no method named like an event, such as `request`")
+        raise refused(entry, f"{entry.target} is no addon: it has no method named like an event, such as `request`")
     return made
 
 
-def _not_made(entry: AddonEntry, fault: str) -> ProfileError:
-    return ProfileError([Fault(entry.file, entry.line, f"addons.{entry.name}", fault)])
-
-
-def build_chain(profile: Profile) -> tuple[Gateway, list[object]]:
-    """The shared gateway and all addons in order, wired to each other; nothing has been started."""
-    disable_created_metrics()  # a second series for each counter that nobody asked for
-    registry = CollectorRegistry()
-    gateway = Gateway(profile, build_leg(profile, Timers(client_connection), registry), registry)
-    gateway.health = HealthPage(gateway).document
-    addons = [(build_addon(entry, gateway), entry) for entry in profile.addons]
-    sinks = [addon for addon, _ in addons if isinstance(addon, FailureSink)]
-    gateway.sink = sinks[0] if sinks else None
-    observers: list[Observer] = [addon.observe for addon, _ in addons if isinstance(addon, Metrics)]
-    report = _counter(gateway)
-    guards = [Guard(addon, entry, report) for addon, entry in addons]
-    ends = [AccessLog(gateway, observers), AdminListener(gateway), Gate(gateway)]
-    return gateway, [UpstreamLeg(gateway.leg, profile.upstream), Intake(gateway), *guards, *ends]
-
-
-def _counter(gateway: Gateway) -> Callable[[str, str], None]:
-    def report(addon: str, hook: str) -> None:
-        gateway.addon_errors.labels(addon, hook).inc()
-
-    return report
-
-
-class Loader:
-    """Loads the chain into the running mitmproxy; a profile that cannot be loaded ends the process with status 2."""
-
-    name = "holdfast"
-
-    def __init__(self, profile: Profile | None = None) -> None:
-        self._profile = profile
-
-    def load(self, loader: OptionLoader) -> None:
-        loader.add_option("holdfast", str, os.environ.get("HOLDFAST_PROFILE", ""), _HELP)
-        if self._profile:
-            self._install()
-
-    def configure(self, updated: set[str]) -> None:
-        if self._profile:
-            if "holdfast" in updated and ctx.options.holdfast:
-                raise OptionsError("the profile cannot be changed while Holdfast runs: start it again")
-            return
-        if not ctx.options.holdfast:
-            end_process("no profile: add --set holdfast=sidecar, or set HOLDFAST_PROFILE (see `holdfast profiles`)", 2)
-        if is_placed(ctx.master):
-            # mitmproxy loads a script anew when its file changes. The chain that runs has requests in flight.
-            logger.warning("main.py was loaded again: the chain stays as it is until the next start")
-            return
-        self._install()
-
-    def _install(self) -> None:
-        try:
-            check_engine()
-            profile = self._profile = self._profile or load_profile(ctx.options.holdfast)
-            set_up_logs(profile.log)
-            ctx.options.update(**engine_options(profile))
-            _, addons = build_chain(profile)
-            place(ctx.master, addons)
-        except (ProfileError, EngineMismatch) as e:
-            end_process(str(e), 2)
-        except (OptionsError, AddonManagerError, HoldfastError) as e:
-            end_process(f"the chain could not be loaded: {e}", 2)
-        logger.info("chain loaded", extra={"addons": [entry.name for entry in profile.addons]})
+def refused(entry: AddonEntry, fault: str) -> ProfileError:
+    """Because of one addon."""
+    return ProfileError([Fault(entry.file, entry.line, path_of(entry.name), fault)])

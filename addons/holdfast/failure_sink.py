@@ -76,9 +76,9 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
             extra=_RESTART,
         ),
     ] = "embedded://"
-    topic: Annotated[
-        str, Meta(description="Topic that captured requests are published to.", extra=_RESTART)
-    ] = "failed-requests"
+    topic: Annotated[str, Meta(description="Topic that captured requests are published to.", extra=_RESTART)] = (
+        "failed-requests"
+    )
     kafka: Annotated[
         dict[str, str], Meta(description="Any librdkafka setting, SASL and TLS among them.", extra=_RESTART)
     ] = field(default_factory=dict)

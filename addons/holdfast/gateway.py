@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from prometheus_client import CollectorRegistry, Counter
 
 from holdfast.engine.leg import Leg
+from holdfast.errors import Fault
 from holdfast.policy.failure import Failure
 
 if TYPE_CHECKING:
@@ -55,10 +56,13 @@ class Gateway:
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
     in_flight: int = 0
+    profile_since: float = 0.0  # wall-clock time at which the profile took over
+    refused: tuple[Fault, ...] = ()  # why what its files hold now was not taken over
     addon_errors: Counter = field(init=False)
     health: HealthReport = field(init=False)  # set by the chain: (HTTP status, document)
 
     def __post_init__(self) -> None:
+        self.profile_since = self.wall_clock()
         self.addon_errors = Counter(
             "holdfast_addon_errors", "Exceptions raised by an addon's hook.", ["addon", "hook"], registry=self.registry
         )

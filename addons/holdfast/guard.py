@@ -3,14 +3,20 @@
 mitmproxy logs an addon's exception and goes on, which is failing open by accident. Around each addon of the profile
 stands a `Guard` with the same hooks: an exception is logged with its trace and counted, and where the profile says
 `closed` the request is answered 500 instead of going on without that addon.
+
+A changed profile may take an addon out of the chain while events are on their way to it (see `takeover`): the guard
+knows what its addon is busy with, and once it is `over` keeps everything but `done` from it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from mitmproxy.exceptions import AddonHalt, OptionsError
@@ -27,13 +33,42 @@ Report = Callable[[str, str], None]
 _SET_UP = frozenset({"load", "configure"})  # here mitmproxy wants to see the exception: it refuses the option or start
 
 
+@dataclass(slots=True, eq=False)
+class Life:
+    """Of one addon and its sub-addons: how many events they are busy with, and whether they have left the chain."""
+
+    busy: int = 0
+    over: bool = False
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """One event more until the end of the block."""
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
+            if not self.busy:
+                self._idle.set()
+
+    async def rest(self) -> None:
+        """Wait until there is nothing left that they are busy with."""
+        while self.busy:
+            self._idle.clear()
+            await self._idle.wait()
+
+
 class Guard:
     """The addon `inner` with the same hooks and commands; `report(addon, hook)` counts each exception."""
 
-    def __init__(self, inner: object, entry: AddonEntry, report: Report, name: str | None = None) -> None:
+    def __init__(
+        self, inner: object, entry: AddonEntry, report: Report, name: str | None = None, life: Life | None = None
+    ) -> None:
         self.inner = inner
         self.entry = entry
         self.name = name or entry.name
+        self.life = life or Life()
         self._report = report
         for hook in all_hooks:
             function = getattr(inner, hook, None)
@@ -44,7 +79,7 @@ class Guard:
     def addons(self) -> list[Guard]:
         """The addon's own sub-addons, guarded one by one."""
         nested = getattr(self.inner, "addons", [])
-        return [Guard(a, self.entry, self._report, _name_of(a)) for a in nested]
+        return [Guard(a, self.entry, self._report, _name_of(a), self.life) for a in nested]
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self.inner, attribute)
@@ -57,17 +92,22 @@ class Guard:
 
             @functools.wraps(function)
             async def guarded_async(*args: Any) -> None:
-                try:
-                    await function(*args)
-                except (AddonHalt, OptionsError):
-                    raise
-                except Exception:  # noqa: BLE001  # that is what a guard is for
-                    self._failed(hook, args)
+                if self._is_over(hook):
+                    return
+                with self.life.at_work():
+                    try:
+                        await function(*args)
+                    except (AddonHalt, OptionsError):
+                        raise
+                    except Exception:  # noqa: BLE001  # that is what a guard is for
+                        self._failed(hook, args)
 
             return guarded_async
 
         @functools.wraps(function)
         def guarded(*args: Any) -> Awaitable[Any] | None:
+            if self._is_over(hook):
+                return None
             try:
                 result = function(*args)
             except (AddonHalt, OptionsError):
@@ -81,12 +121,16 @@ class Guard:
         return guarded
 
     async def _watched(self, hook: str, args: tuple[Any, ...], result: Awaitable[Any]) -> None:
-        try:
-            await result
-        except (AddonHalt, OptionsError):
-            raise
-        except Exception:  # noqa: BLE001
-            self._failed(hook, args)
+        with self.life.at_work():
+            try:
+                await result
+            except (AddonHalt, OptionsError):
+                raise
+            except Exception:  # noqa: BLE001
+                self._failed(hook, args)
+
+    def _is_over(self, hook: str) -> bool:
+        return self.life.over and hook != "done"
 
     def _failed(self, hook: str, args: tuple[Any, ...]) -> None:
         logger.exception("addon failed", extra={"addon": self.name, "hook": hook, "on_error": self.entry.on_error})

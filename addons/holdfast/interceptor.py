@@ -62,6 +62,10 @@ class Interceptor:
 
     def __init__(self, settings: InterceptorSettings, gateway: Gateway) -> None:
         self._gateway = gateway
+        self.reload(settings)
+
+    def reload(self, settings: InterceptorSettings) -> None:
+        """These hold for failures from now on."""
         self._default = settings
         self._routes = settings.routes
 

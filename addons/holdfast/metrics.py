@@ -23,7 +23,8 @@ class MetricsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Requests counted and timed on the admin listener's `/metrics`."""
 
     buckets: Annotated[
-        tuple[float, ...], Meta(description="Upper bounds of the duration histogram, in seconds, ascending.")
+        tuple[float, ...],
+        Meta(description="Upper bounds of the duration histogram, in seconds, ascending.", extra={"restart": True}),
     ] = _BUCKETS
 
     def __post_init__(self) -> None:

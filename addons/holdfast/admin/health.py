@@ -41,7 +41,8 @@ class HealthPage:
             if time.monotonic() - self._kept.made > KEPT:
                 self._kept.document = await self._ask()
                 self._kept.made = time.monotonic()
-        document = self._kept.document | {"gateway": {"status": _phase(self._gateway)}}
+        gateway = self._gateway
+        document = self._kept.document | {"gateway": {"status": _phase(gateway)}, "profile": _profile(gateway)}
         document = {"status": _overall(document)} | document
         return 503 if document["status"] == "failing" else 200, document
 
@@ -103,6 +104,14 @@ def _record(gateway: Gateway, server: PoolServer) -> dict[str, Any]:
     }
 
 
+def _profile(gateway: Gateway) -> dict[str, Any]:
+    """The one that holds; and why what its files hold now was not taken over."""
+    faults, source, since = [str(fault) for fault in gateway.refused], gateway.profile.source, gateway.profile_since
+    shown: dict[str, Any] = {"status": "failing" if faults else "ok", "source": source, "since": since}
+    detail = "what its files hold now was not taken over: the profile from before still holds"
+    return shown | ({"detail": detail, "faults": faults} if faults else {})
+
+
 def _plain(health: Health) -> dict[str, Any]:
     detail = {"detail": health.detail} if health.detail else {}
     return {"status": health.status} | detail | health.figures
@@ -117,5 +126,5 @@ def _overall(document: dict[str, Any]) -> str:
     stores = document["outbox"]["status"]
     if document["gateway"]["status"] != "ok" or ("ok" not in servers and stores != "ok"):
         return "failing"
-    rest = [document[name]["status"] for name in COMPONENTS]
+    rest = [document[name]["status"] for name in (*COMPONENTS, "profile")]
     return "degraded" if "failing" in [*servers, *rest] else "ok"

@@ -47,9 +47,21 @@ class Page(RequestHandler):
         self.set_header("Content-Type", "application/problem+json")
         self.finish(json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}) + "\n")
 
+    def head(self, *args: str) -> Any:
+        """As GET; tornado leaves the body out."""
+        return self.get(*args)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Errors raised by tornado or by a page: no trace to the caller."""
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self._methods()))
         self.send_problem(status_code, self._reason, "see the gateway's log" if status_code >= 500 else self._reason)
+
+    def _methods(self) -> list[str]:
+        """Those that this page has (RFC 9110, section 15.5.6)."""
+        known = [m for m in self.SUPPORTED_METHODS if m != "HEAD"]
+        own = [m for m in known if getattr(type(self), m.lower()) is not getattr(RequestHandler, m.lower())]
+        return [*own, "HEAD"] if "GET" in own else own
 
 
 class Guarded(Page):

@@ -12,22 +12,23 @@ from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.main import run as run_mitmproxy
 from mitmproxy.tools.web.master import WebMaster
 
-from holdfast.chain import Loader
+from holdfast.loader import Loader
 from holdfast.policy.endpoint import parse_endpoint, parse_listen
-from holdfast.profile.load import load_profile
 from holdfast.profile.settings import Profile
+from holdfast.source import ProfileSource
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal ends it. ProfileError before anything has been started."""
-    profile = load_profile(args.profile, overrides=_overrides(args))
+    source = ProfileSource(args.profile, _overrides(args))
+    profile = source.load()
     _raise_file_limit()
     arguments = [*mitmproxy_arguments(profile, web=args.web), *args.mitmproxy_args]
     parser = cmdline.mitmweb if args.web else cmdline.mitmdump
 
     def master(options: Options) -> DumpMaster | WebMaster:
         made = WebMaster(options) if args.web else DumpMaster(options)
-        made.addons.add(Loader(profile))
+        made.addons.add(Loader(source, profile))
         return made
 
     run_mitmproxy(master, parser, arguments)  # type: ignore[arg-type]  # any callable that makes a master

@@ -47,3 +47,8 @@ class InterimResponse(HttpEvent):
 
     status: int
     headers: Headers
+
+
+@dataclass
+class PeerTook(HttpEvent):
+    """To an HTTP/2 connection: bytes that came from it have gone out on the other side. `stream_id` means nothing."""

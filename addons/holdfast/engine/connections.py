@@ -20,21 +20,25 @@ from holdfast.engine.upstream_http2 import UpstreamHttp2
 class UpstreamConnection(Layer):
     """Serves requests to one server. `http` is None until the connection is open."""
 
-    def __init__(self, context: Context, wanted: GetUpstream, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, context: Context, wanted: GetUpstream, clock: Callable[[], float], backlog: Callable[[int], int]
+    ) -> None:
         super().__init__(context)
         self.endpoint = wanted.endpoint
         self.http2_asked = wanted.http2
         self.http: UpstreamHttp1 | UpstreamHttp2 | None = None
         self._clock = clock
+        self._backlog = backlog
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         assert isinstance(event, events.Start)
         server = self.context.server
         err = yield commands.OpenConnection(server)
         if not err:
-            self.http = (
-                UpstreamHttp2(self.context, self._clock) if server.alpn == b"h2" else UpstreamHttp1(self.context)
-            )
+            if server.alpn == b"h2":
+                self.http = UpstreamHttp2(self.context, self._clock, self._backlog)
+            else:
+                self.http = UpstreamHttp1(self.context)
             self._handle_event = self.http.handle_event  # type: ignore[method-assign]
             yield from self._handle_event(event)
         yield RegisterHttpConnection(server, err)
@@ -55,7 +59,12 @@ class UpstreamConnection(Layer):
 
 
 def open_upstream(
-    context: Context, wanted: GetUpstream, *, offer_http2: bool, clock: Callable[[], float]
+    context: Context,
+    wanted: GetUpstream,
+    *,
+    offer_http2: bool,
+    clock: Callable[[], float],
+    backlog: Callable[[int], int],
 ) -> tuple[Server, Layer, UpstreamConnection]:
     """The server, the layers from TLS (if any) downwards, and the innermost of them. Nothing is sent yet."""
     endpoint = wanted.endpoint
@@ -70,7 +79,7 @@ def open_upstream(
     elif wanted.http2:
         server.alpn = b"h2"
     wanted_or_offered = wanted.http2 or (endpoint.tls and offer_http2)
-    connection = UpstreamConnection(context, wanted, clock)
+    connection = UpstreamConnection(context, wanted, clock, backlog)
     connection.http2_asked = wanted_or_offered
     stack /= connection
     return server, stack[0], connection

@@ -19,19 +19,26 @@ from mitmproxy.proxy.layers.http import (
     HttpLayer,
     HTTPMode,
     RegisterHttpConnection,
+    RequestData,
     RequestHeaders,
+    RequestProtocolError,
+    ResponseData,
     SendHttp,
 )
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ErrorCode
 
 from holdfast.engine.client_http1 import ClientHttp1
 from holdfast.engine.client_http2 import PREFACE, ClientHttp2
-from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstream
+from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstream, PeerTook
 from holdfast.engine.connections import UpstreamConnection, open_upstream
 from holdfast.engine.leg import Leg
+from holdfast.engine.pacing import is_slow
 from holdfast.engine.stream import ResilientStream
-from holdfast.engine.timers import TimerFired
+from holdfast.engine.timers import OF_THE_CONNECTION, TimerFired
+from holdfast.engine.upstream_http1 import UpstreamHttp1
 from holdfast.engine.upstream_http2 import UpstreamHttp2
+from holdfast.engine.windows import LOW, STREAM_WINDOW
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import Layer
@@ -56,33 +63,49 @@ class ResilientLayer(HttpLayer):
             yield from self._timer_fired(event)
         elif isinstance(event, events.ConnectionEvent) and self._given_up(event.connection):
             return
+        elif isinstance(event, events.ConnectionClosed) and self.context.client.timestamp_end:
+            yield from self._client_gone()
         elif self._undecided and isinstance(event, events.DataReceived) and event.connection is self.context.client:
             yield from self._decide(event)
         else:
             yield from super()._handle_event(event)
+        yield from self._open_windows()
 
     def _begin(self) -> CommandGenerator[None]:
         client = self.context.client
         if client.alpn == b"h2":
-            self.connections[client] = ClientHttp2(self.context.fork())
+            self.connections[client] = ClientHttp2(self.context.fork(), self.leg, self._towards_server)
         else:
-            self.connections[client] = ClientHttp1(self.context.fork(), self.leg.client.max_header)
+            self.connections[client] = ClientHttp1(self.context.fork(), self.leg)
             self._undecided = True
         yield from super()._handle_event(events.Start())
 
     def _decide(self, event: events.DataReceived) -> CommandGenerator[None]:
         """HTTP/2 without having agreed on it: prior knowledge, by its preface (RFC 9113, section 3.3)."""
         first = self._first + event.data
+        client = self.context.client
+        http1 = self.connections[client]
+        assert isinstance(http1, ClientHttp1)
         if len(first) < len(PREFACE) and PREFACE.startswith(first):
             self._first = first
+            http1.begin_header()
             return
         self._undecided, self._first = False, b""
-        client = self.context.client
         if first.startswith(PREFACE):
+            http1.end_header()
             client.alpn = b"h2"
-            self.connections[client] = ClientHttp2(self.context.fork())
+            self.connections[client] = ClientHttp2(self.context.fork(), self.leg, self._towards_server)
             yield from self.event_to_child(self.connections[client], events.Start())
         yield from super()._handle_event(events.DataReceived(client, first))
+
+    def _client_gone(self) -> CommandGenerator[None]:
+        """It had stopped sending, which is no reason to stop; then writing to it failed, and all is being closed.
+
+        The stream must not take the end of its upstream connection for a failure that it could mend.
+        """
+        for stream_id, stream in list(self.streams.items()):
+            gone = RequestProtocolError(stream_id, "Client disconnected.", ErrorCode.CLIENT_DISCONNECTED)
+            yield from self.event_to_child(stream, gone)
 
     def make_stream(self, stream_id: int) -> CommandGenerator[None]:
         """A stream of ours for a new request."""
@@ -144,7 +167,11 @@ class ResilientLayer(HttpLayer):
                 return
         offer_http2 = self.context.client.alpn == b"h2"
         server, outermost, upstream = open_upstream(
-            self.context.fork(), event, offer_http2=offer_http2, clock=self.leg.clock
+            self.context.fork(),
+            event,
+            offer_http2=offer_http2,
+            clock=self.leg.clock,
+            backlog=self.towards_client,
         )
         self._upstreams[server] = upstream
         self.connections[server] = outermost
@@ -200,12 +227,58 @@ class ResilientLayer(HttpLayer):
             self._upstreams.pop(server, None)
         yield commands.CloseConnection(server)
 
+    # -- slow peers -------------------------------------------------------------------------------------------------
+
+    def towards_client(self, stream_id: int) -> int:
+        """Bytes of this stream's response that have come and not gone out."""
+        client = self.connections[self.context.client]
+        held = client.backlog(stream_id) if isinstance(client, ClientHttp2) else 0
+        return held + self._queued(stream_id, ResponseData)
+
+    def _towards_server(self, stream_id: int) -> int:
+        stream = self.streams.get(stream_id)
+        upstream = self._upstreams.get(stream.context.server) if stream else None
+        held = upstream.http.backlog(stream_id) if upstream and isinstance(upstream.http, UpstreamHttp2) else 0
+        return held + self._queued(stream_id, RequestData)
+
+    def _queued(self, stream_id: int, kind: type[RequestData | ResponseData]) -> int:
+        """What a stream that waits, for a hook or for a connection, has been sent meanwhile."""
+        stream = self.streams.get(stream_id)
+        return sum(len(event.data) for event in stream._paused_event_queue if isinstance(event, kind)) if stream else 0
+
+    def _open_windows(self) -> CommandGenerator[None]:
+        """Let those senders go on who were waiting for the other side."""
+        client = self.connections.get(self.context.client)
+        if isinstance(client, ClientHttp2) and client.windows.held:
+            yield from self.event_to_child(client, PeerTook(0))
+        for server, upstream in list(self._upstreams.items()):
+            if isinstance(upstream.http, UpstreamHttp2) and upstream.http.windows.held and server in self.connections:
+                yield from self.event_to_child(self.connections[server], PeerTook(0))
+
+    def congested(self, reading: Connection) -> bool:
+        """Whether nothing more should be read from this connection for now: what came has not gone out.
+
+        Only where it carries one exchange at a time; HTTP/2 has windows for it.
+        """
+        upstream = self._upstreams.get(reading) if isinstance(reading, Server) else None
+        if upstream:
+            http = upstream.http
+            busy = isinstance(http, UpstreamHttp1) and http.stream_id is not None
+            return busy and self.towards_client(http.stream_id) >= STREAM_WINDOW  # type: ignore[union-attr,arg-type]
+        client = self.connections.get(reading)
+        return isinstance(client, ClientHttp1) and self._towards_server(client.stream_id) >= STREAM_WINDOW
+
     # -- time -------------------------------------------------------------------------------------------------------
 
     def _timer_fired(self, event: TimerFired) -> CommandGenerator[None]:
+        if event.stream_id == OF_THE_CONNECTION:
+            yield from self.event_to_child(self.connections[self.context.client], event)
+            return
         stream = self.streams.get(event.stream_id)
         if not isinstance(stream, ResilientStream):
             return
+        if self._client_is_slow(event.stream_id):
+            stream.note_progress()  # it is not the server that is late
         waiting = self._waiting_for(stream) if stream.upstream_alarm.rang(event) else None
         if waiting is None:
             yield from self.event_to_child(stream, event)
@@ -219,6 +292,10 @@ class ResilientLayer(HttpLayer):
             yield from self._close(connection)
         del self.command_sources[command]
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(command, (None, "timed out")))
+
+    def _client_is_slow(self, stream_id: int) -> bool:
+        client = self.context.client
+        return self.towards_client(stream_id) >= LOW or is_slow(client, client.id)
 
     def _waiting_for(self, stream: ResilientStream) -> tuple[GetHttpConnection, Connection] | None:
         """The connection that is being opened for this stream, if it waits for one."""

@@ -51,6 +51,10 @@ class TimedStream(HttpStream):
         if "_attempts" in vars(self):
             self._attempts.abandoned()
 
+    def note_progress(self) -> None:
+        """The upstream is not late."""
+        self._progress_at = self._leg.clock()
+
     # -- time -------------------------------------------------------------------------------------------------------
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:

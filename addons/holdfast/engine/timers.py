@@ -1,4 +1,4 @@
-"""Time limits: an event that reaches the stream it was set for, unless progress came first.
+"""Time limits: an event that reaches the stream or the client's connection it was set for, unless progress came first.
 
 `loop.call_later` rather than mitmproxy's `RequestWakeup`, which cannot be cancelled and would keep each flow alive.
 The generation number makes a firing that has already been overtaken recognisable.
@@ -11,9 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mitmproxy.connection import Connection
 from mitmproxy.proxy.events import Event
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.utils import asyncio_utils
+
+OF_THE_CONNECTION = 0
+"""In place of a stream's id: the limit is one of the client's connection. No stream has this number."""
 
 
 @dataclass
@@ -40,6 +44,12 @@ class Timers:
     def arm(self, client_id: str, event: Event, delay: float) -> Cancellable:
         """Have the event delivered to the client's connection after `delay` seconds."""
         return asyncio.get_running_loop().call_later(max(0.0, delay), self._fire, client_id, event)
+
+    def was_reset(self, client: Connection) -> bool:
+        """Whether the client is gone for good; mitmproxy tells layers a reset and an orderly end of sending alike."""
+        connection = self._connection_of(client.id)
+        io = connection.transports.get(client) if connection else None
+        return io is None or not isinstance(io.reader, asyncio.StreamReader) or io.reader.exception() is not None
 
     def _fire(self, client_id: str, event: Event) -> None:
         connection = self._connection_of(client_id)

@@ -10,18 +10,18 @@ import logging
 
 from mitmproxy import ctx
 from mitmproxy.addons.next_layer import starts_like_tls_record
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.http import HTTPFlow
-from mitmproxy.proxy import layers
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
-from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from holdfast.ending import end_process
+from holdfast.engine.client_tls import ClientTls
 from holdfast.engine.http_layer import ResilientLayer
 from holdfast.engine.leg import Leg
+from holdfast.engine.pacing import client_connection, pace
+from holdfast.engine.resolver import Resolver
 from holdfast.engine.watch import Watch
 from holdfast.exchange import exchange_of
 from holdfast.policy.endpoint import Endpoint
@@ -38,15 +38,18 @@ class UpstreamLeg:
     def __init__(self, leg: Leg, settings: UpstreamSettings) -> None:
         self._leg = leg
         self._watch = Watch(leg, settings.verify_tls)
+        self._resolver = Resolver(leg)
         self._started = False
 
     def running(self) -> None:
         self._started = True
         self.point_to(parse_modes(ctx.options.mode))
         self._watch.start()
+        self._resolver.start()
 
     def done(self) -> None:
         self._watch.stop()
+        self._resolver.stop()
 
     def configure(self, updated: set[str]) -> None:
         if "connection_strategy" in updated and ctx.options.connection_strategy != "lazy":
@@ -56,6 +59,12 @@ class UpstreamLeg:
             raise OptionsError(fault)  # mitmproxy keeps the old value
         if "mode" in updated:
             self.point_to(parse_modes(ctx.options.mode))
+
+    def follow(self, profile: Profile) -> None:
+        """From now on this profile holds. A `--mode` that has won over the first one goes on winning."""
+        self._leg.follow(profile)
+        self._resolver.follow()
+        self._watch.verify_tls = profile.upstream.verify_tls
 
     def point_to(self, modes: list[ReverseMode]) -> None:
         """The command line's `--mode reverse:` wins over the profile unless it names one of the profile's servers."""
@@ -78,11 +87,14 @@ class UpstreamLeg:
         context.server.tls = first.tls
         context.server.sni = first.host if first.tls else None
         if starts_like_tls_record(nextlayer.data_client()):
-            tls = layers.ClientTLSLayer(context)
-            tls.child_layer = ResilientLayer(context, self._leg)
+            tls = ClientTls(context, self._leg)
+            tls.child_layer = http = ResilientLayer(context, self._leg)
             nextlayer.layer = tls
         else:
-            nextlayer.layer = ResilientLayer(context, self._leg)
+            nextlayer.layer = http = ResilientLayer(context, self._leg)
+        handler = client_connection(context.client.id)
+        if handler:
+            pace(handler, http)
 
     def server_connect_error(self, data: ServerConnectionHookData) -> None:
         # Stock keeps the entry of a failed connection until the client leaves: with a dead upstream and a client
@@ -115,9 +127,3 @@ def parse_modes(modes: list[str]) -> list[ReverseMode]:
     """Those of mitmproxy's `mode` option that are reverse mode over HTTP."""
     parsed = [ProxyMode.parse(mode) for mode in modes]
     return [mode for mode in parsed if isinstance(mode, ReverseMode) and mode.scheme in ("http", "https")]
-
-
-def client_connection(client_id: str) -> ConnectionHandler | None:
-    """The live connection of this client, None once it is gone."""
-    proxyserver = ctx.master.addons.get("proxyserver")
-    return proxyserver.connections.get(client_id) if isinstance(proxyserver, Proxyserver) else None

@@ -1,17 +1,18 @@
 """An HTTP/1.1 connection to a server: what mitmproxy's reader and writer lack.
 
-Stock takes the first 1xx head for the final response and the client hangs; collects a response header without end;
-ends with an exception at trailers after a chunked body; writes an HTTP/2 client's body without any framing; and closes
-the connection after each of that client's requests. (mitmproxy 12.2)
+Stock takes the first 1xx head for the final response and the client hangs; takes any 101 for a tunnel, and bytes that
+are no header for one; collects a response header without end; ends with an exception at trailers after a chunked body;
+writes an HTTP/2 client's body without any framing; and closes the connection after each of that client's requests.
+(mitmproxy 12.2)
 """
 
 from __future__ import annotations
 
-from h11 import Data, EndOfMessage
 from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
-from mitmproxy.http import Headers, Request
-from mitmproxy.net.http.http1 import read_response_head
+from mitmproxy.connection import ConnectionState
+from mitmproxy.http import Headers, Request, Response
+from mitmproxy.net.http.http1 import expected_http_body_size, read_response_head
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
@@ -20,26 +21,24 @@ from mitmproxy.proxy.layers.http import (
     RequestHeaders,
     RequestProtocolError,
     RequestTrailers,
+    ResponseHeaders,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode
+from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
+from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
+from holdfast.policy.response_faults import MAX_INTERIM, grants_what_was_asked, mended, response_fault
 
 MAX_RESPONSE_HEADER = 256 * 1024
 
 
-class TrailerlessReader(ChunkedReader):
-    """Reads a chunked body as h11 does, and forgets the trailers (RFC 9110, section 6.5.1)."""
-
-    def __call__(self, buf: ReceiveBuffer) -> Data | EndOfMessage | None:
-        event = super().__call__(buf)
-        return EndOfMessage() if isinstance(event, EndOfMessage) and event.headers else event
-
-
 class UpstreamHttp1(Http1Client):
     """One request at a time, then the next, whatever the client speaks."""
+
+    _interims = 0
 
     @property
     def idle(self) -> bool:
@@ -57,32 +56,64 @@ class UpstreamHttp1(Http1Client):
         yield from super().send(event)
 
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
-        """As stock, after any interim answers; a header may not grow without bound."""
-        if isinstance(event, events.DataReceived) and self.request and self.stream_id is not None:
-            while _is_interim(self.buf):
-                head = self.buf.maybe_extract_lines()
-                if head is None:
-                    return
-                yield from self._interim([bytes(line) for line in head])
-            if len(self.buf) > MAX_RESPONSE_HEADER:
-                yield from self._refuse("response header too large")
+        """As stock, after any interim answers, and by the rules of `policy.response_faults`."""
+        if not isinstance(event, events.DataReceived) or not self.request or self.stream_id is None:
+            yield from super().read_headers(event)
+            return
+        interim = True
+        while interim:
+            if self.buf and not b"HTTP/".startswith(bytes(self.buf)[:5]):
+                yield from self._refuse("Cannot parse HTTP response: it does not begin like one")
                 return
-        yield from super().read_headers(event)
+            lines = self.buf.maybe_extract_lines()
+            if lines is None:
+                if len(self.buf) > MAX_RESPONSE_HEADER:
+                    yield from self._refuse("response header too large")
+                return
+            interim = yield from self._header([bytes(line) for line in lines], event)
 
-    def read_body(self, event: events.Event) -> CommandGenerator[None]:
-        """As stock; trailers do not end it."""
-        if type(self.body_reader) is ChunkedReader:
-            self.body_reader = TrailerlessReader()
-        yield from super().read_body(event)
-
-    def _interim(self, head: list[bytes]) -> CommandGenerator[None]:
-        assert self.stream_id is not None
+    def _header(self, lines: list[bytes], event: events.DataReceived) -> CommandGenerator[bool]:
+        """Whether it was an interim one, and another follows."""
+        assert self.request
         try:
-            answer = read_response_head(head)
+            fault = response_fault(lines)
+            if fault:
+                raise ValueError(fault)
+            response = read_response_head(mended(lines))
+            size = expected_http_body_size(self.request, response)
         except ValueError as e:
             yield from self._refuse(f"Cannot parse HTTP response: {e}")
+            return False
+        status = response.status_code
+        if status < 200 and status != 101:
+            return (yield from self._interim(response))
+        asked, granted = (message.headers.get("upgrade", "") for message in (self.request, response))
+        if status == 101 and not grants_what_was_asked(asked, granted):
+            yield from self._refuse("the upstream switches to a protocol that nobody asked for")
+            return False
+        yield from self._final(response, size, event)
+        return False
+
+    def _interim(self, response: Response) -> CommandGenerator[bool]:
+        assert self.stream_id is not None
+        self._interims += 1
+        if self._interims > MAX_INTERIM:
+            yield from self._refuse(f"more than {MAX_INTERIM} interim answers")
+            return False
+        yield ReceiveHttp(InterimResponse(self.stream_id, response.status_code, response.headers))
+        return self.conn.state is not ConnectionState.CLOSED
+
+    def _final(self, response: Response, size: int | None, event: events.DataReceived) -> CommandGenerator[None]:
+        assert self.stream_id is not None
+        self.response, self._interims = response, 0
+        yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
+        if self.conn.state is ConnectionState.CLOSED:
+            self.state = self.done  # the header was enough for the attempt to be given up
             return
-        yield ReceiveHttp(InterimResponse(self.stream_id, answer.status_code, answer.headers))
+        reader = make_body_reader(size)
+        self.body_reader = Chunks() if isinstance(reader, ChunkedReader) else reader  # type: ignore[assignment]
+        self.state = self.read_body
+        yield from self.state(event)
 
     def _refuse(self, fault: str) -> CommandGenerator[None]:
         assert self.stream_id is not None
@@ -90,14 +121,6 @@ class UpstreamHttp1(Http1Client):
         self.state = self.done
         yield commands.CloseConnection(self.conn)
         yield ReceiveHttp(ResponseProtocolError(self.stream_id, fault, ErrorCode.GENERIC_SERVER_ERROR))
-
-
-def _is_interim(buf: ReceiveBuffer) -> bool:
-    """A whole status line of 1xx, but for 101, which is final for HTTP."""
-    start = bytes(buf)[:12]
-    status = start[9:12]
-    whole = len(status) == 3 and status.isdigit() and status != b"101"
-    return whole and start[:7] == b"HTTP/1." and start[8:10] == b" 1"
 
 
 def as_http1(request: Request, ends_with_headers: bool) -> Request:

@@ -29,7 +29,8 @@ from mitmproxy.proxy.layers.http._base import ReceiveHttp
 from mitmproxy.proxy.layers.http._events import ErrorCode
 from mitmproxy.proxy.layers.http._http2 import Http2Client
 
-from holdfast.engine.commands import AttemptAbandoned, InterimResponse
+from holdfast.engine.commands import AttemptAbandoned, InterimResponse, PeerTook
+from holdfast.engine.windows import Windows, buffered
 
 NOT_PROCESSED = "HTTP/2 stream not processed"
 """Begins the message of an error after which the server has certainly not acted (RFC 9113, section 8.7)."""
@@ -44,11 +45,12 @@ _OF_A_STREAM = (
 
 
 class UpstreamHttp2(Http2Client):
-    """Many requests at once. `clock` is monotonic seconds."""
+    """Many requests at once. `clock` is monotonic seconds, `backlog` how much of a client's stream it has not taken."""
 
-    def __init__(self, context: Context, clock: Callable[[], float]) -> None:
+    def __init__(self, context: Context, clock: Callable[[], float], backlog: Callable[[int], int]) -> None:
         super().__init__(context)
         self._clock = clock
+        self.windows = Windows(self.h2_conn, lambda ours: backlog(self.their_stream_id.get(ours, 0)))
         self._leaving = False  # no new request: the server is going away, or it has gone silent
         self._heard_at = clock()
         self._half_done: set[int] = set()  # our streams of which one direction has ended
@@ -66,11 +68,18 @@ class UpstreamHttp2(Http2Client):
         settled = self.provisional_max_concurrency is None
         return not settled or self.h2_conn.open_outbound_streams < self.h2_conn.remote_settings.max_concurrent_streams
 
+    def backlog(self, theirs: int) -> int:
+        """Bytes of this client's stream that the server has not made room for."""
+        return buffered(self.h2_conn, self.our_stream_id.get(theirs, 0))
+
     # -- from the streams -------------------------------------------------------------------------------------------
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, AttemptAbandoned):
             yield from self._abandon(event.stream_id, event.waited)
+        elif isinstance(event, PeerTook):
+            if self.windows.open():
+                yield commands.SendData(self.conn, self.h2_conn.data_to_send())
         elif isinstance(event, HttpEvent):
             yield from self._send(event)
         else:

@@ -96,6 +96,10 @@ class Ledger:
         self._shrunk = False
         self.recount()
 
+    def follow(self, limits: OutboxLimits) -> None:
+        """From now on these bounds hold."""
+        self._limits = limits
+
     def close(self, *, damaged: bool = False) -> None:
         """Let go of the file. The log of a damaged one is left as it is, for the rescue to read."""
         if damaged:

@@ -65,6 +65,12 @@ class Outbox:
             raise
         return outbox
 
+    def follow(self, limits: OutboxLimits) -> None:
+        """From now on these bounds hold."""
+        if limits != self.limits:
+            self.limits = limits
+            self._writer.follow(limits)
+
     def leftovers(self, wanted: Callable[[Path], bool]) -> Iterator[Self]:
         """The outboxes that processes which are gone have left beside this one; the caller closes each."""
         for slot in slots.leftovers(self.base, wanted):

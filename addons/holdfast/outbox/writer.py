@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -97,6 +98,12 @@ class Writer:
             self._waiting.append(ticket)
             self._waiting_bytes = size
             self._changed.notify()
+
+    def follow(self, limits: OutboxLimits) -> None:
+        """From now on these bounds hold; for the ledger from the next commit on."""
+        self._limits = limits
+        with contextlib.suppress(CaptureRefused):  # closed: there is nothing left to bound
+            self.submit(Ticket(lambda ledger: ledger.follow(limits)), bounded=False)
 
     def close(self) -> None:
         """Commit what waits, then stop."""

@@ -30,10 +30,14 @@ def end_to_end(fields: Fields, *, upgrading: bool = False) -> Fields:
 
 
 def asks_for_upgrade(fields: Fields) -> bool:
-    """Whether `Connection` names `upgrade` and there is an `Upgrade` to name a protocol."""
+    """Whether `Connection` names `upgrade` and there is an `Upgrade` to name a protocol.
+
+    Never to h2c, which is obsolete (RFC 9113, section 3.1) and would be a way past everything the gateway does.
+    """
     lower = [(name.lower(), value.lower()) for name, value in fields]
     named = any(n == b"connection" and b"upgrade" in [o.strip() for o in v.split(b",")] for n, v in lower)
-    return named and any(n == b"upgrade" for n, _ in lower)
+    protocols = [protocol.strip() for n, v in lower if n == b"upgrade" for protocol in v.split(b",")]
+    return named and bool(protocols) and b"h2c" not in protocols
 
 
 def _passes(name: bytes, value: bytes, dropped: frozenset[bytes] | set[bytes], upgrading: bool) -> bool:

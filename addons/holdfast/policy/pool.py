@@ -8,7 +8,7 @@ Times are seconds of a monotonic clock, passed in.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -54,26 +54,41 @@ class Pool:
         self.given = self.servers = tuple(servers)
         self._balance = balance
         self._keep = keep
-        self._resolved: dict[Endpoint, tuple[PoolServer, ...]] = {}
+        self._resolved: dict[PoolServer, tuple[PoolServer, ...]] = {}
+        self._taken_over = False
 
-    def resolve(self, endpoint: Endpoint, ips: Sequence[str]) -> None:
-        """This given server stands for these addresses from now on (none: for itself); known ones keep their state."""
-        given = next(server for server in self.given if server.endpoint == endpoint)
-        known = {server.endpoint.ip: server for server in self._resolved.get(endpoint, ())}
-        self._resolved[endpoint] = tuple(known.get(ip) or given.at(ip) for ip in ips)
-        self.servers = tuple(s for each in self.given for s in self._resolved.get(each.endpoint) or (each,))
+    def resolve(self, endpoint: Endpoint, ips: Iterable[str]) -> None:
+        """This given server stands for these addresses from now on (none: for itself); known ones keep their state.
+
+        Attempts under way at an address that is gone go on, and end as any other; none begins there.
+        """
+        for given in self.given:
+            if given.endpoint == endpoint:
+                known = {server.endpoint.ip: server for server in self._resolved.get(given, ())}
+                self._resolved[given] = tuple(known.get(ip) or given.at(ip) for ip in dict.fromkeys(ips))
+        self._put_in_use()
+
+    def ips(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """The addresses that this given server stands for now."""
+        given = next((server for server in self.given if server.endpoint == endpoint), None)
+        return tuple(server.endpoint.ip for server in self._resolved.get(given, ())) if given else ()
 
     def take_over(self, old: Pool) -> None:
-        """What the old pool knows of the servers that both have: a changed profile forgets nothing."""
-        self._resolved = {e: r for e, r in old._resolved.items() if e in {server.endpoint for server in self.given}}
-        for endpoint in self._resolved:
-            given = next(server for server in self.given if server.endpoint == endpoint)
-            for server in self._resolved[endpoint]:
-                _updated(server, given)
-        before = {server.endpoint: server for server in old.given}
-        kept = [_updated(before[new.endpoint], new) if new.endpoint in before else new for new in self.given]
+        """What the old pool knows of the servers that both have: a changed profile forgets nothing.
+
+        It can be done once: a server that was in two pools would have two weights and two turns.
+        """
+        if old._taken_over:
+            return
+        old._taken_over = True
+        kept: list[PoolServer] = []
+        for new in self.given:
+            same = next((s for s in old.given if s.endpoint == new.endpoint and s not in kept), None)
+            kept.append(_updated(same, new) if same else new)
+            if same and same in old._resolved:
+                self._resolved[same] = tuple(_updated(server, new) for server in old._resolved[same])
         self.given = tuple(kept)
-        self.servers = tuple(s for each in kept for s in self._resolved.get(each.endpoint) or (each,))
+        self._put_in_use()
 
     def pick(self, now: float, tried: Collection[Endpoint] = ()) -> PoolServer | None:
         """The server for the next attempt, None if all are held back. Its attempt has begun: end it by `end`."""
@@ -100,6 +115,9 @@ class Pool:
         """Seconds until the first server that is held back may be asked again."""
         return min((server.breaker.retry_in(now) for server in self.servers), default=0.0)
 
+    def _put_in_use(self) -> None:
+        self.servers = tuple(server for given in self.given for server in self._resolved.get(given) or (given,))
+
     def _spare(self, now: float) -> bool:
         """Whether one server less would leave enough."""
         closed = sum(server.breaker.state(now) == "closed" for server in self.servers)
@@ -111,11 +129,11 @@ class Pool:
         return server
 
     def _choose(self, servers: list[PoolServer], now: float) -> PoolServer:
-        weights = {server.endpoint: server.weight * server.breaker.weight(now) for server in servers}
-        for server in servers:
-            server.turn += weights[server.endpoint]
+        weights = {server: server.weight * server.breaker.weight(now) for server in servers}
+        for server, weight in weights.items():
+            server.turn += weight
         if self._balance == "least_outstanding":
-            chosen = min(servers, key=lambda s: ((s.outstanding + 1) / weights[s.endpoint], -s.turn))
+            chosen = min(servers, key=lambda s: ((s.outstanding + 1) / weights[s], -s.turn))
         else:
             chosen = max(servers, key=lambda s: s.turn)
         chosen.turn -= sum(weights.values())

@@ -9,6 +9,7 @@ import ipaddress
 import re
 
 from holdfast.policy.endpoint import parse_endpoint, parse_listen
+from holdfast.policy.names import parse_name_server
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")
@@ -47,6 +48,16 @@ def check_server(text: str) -> None:
     # urlsplit drops tabs and line breaks without a word.
     if endpoint is None or not _is_host(endpoint.host) or re.search(r"[\s\\]|:/?$", text):
         raise ValueError(f"is not a server's base URL: {_SERVER}")
+
+
+def check_name_server(text: str) -> None:
+    """`HOST[:PORT]` of a DNS server."""
+    try:
+        host, _ = parse_name_server(text)
+    except ValueError:
+        host = ""
+    if not _is_host(host):
+        raise ValueError("is not the address of a name server: write HOST:PORT, such as 10.0.0.2:8600 or [::1]:53")
 
 
 def check_method(text: str) -> None:

@@ -18,7 +18,7 @@ from holdfast.profile.routed import filled_in, unknown_routes, without_echoes
 from holdfast.profile.settings import Profile
 from holdfast.profile.shipped import shipped_profiles
 
-__all__ = ["load_profile", "shipped_profiles"]
+__all__ = ["load_profile", "read_profile", "shipped_profiles"]
 
 
 def load_profile(
@@ -29,11 +29,15 @@ def load_profile(
     `overrides` maps dotted paths, such as `admin.listen` or `addons.failure_sink.outbox`, to values that win over
     those of the files.
     """
-    reading = Reading(env)
+    return read_profile(name_or_path, Reading(env), overrides or {})
+
+
+def read_profile(name_or_path: str, reading: Reading, overrides: Mapping[str, object]) -> Profile:
+    """As `load_profile`; the reading knows afterwards, even if this raises, which files were opened."""
     document = reading.named(name_or_path)
     if document is None:
         raise ProfileError(reading.ordered(reading.faults))
-    document = reading.overridden(document, overrides or {})
+    document = reading.overridden(document, overrides)
     check = Check()
     addons = check_entries(document.entries, check)
     profile = check.struct(filled_in(document.table), Profile, "", {"addons": addons, "source": name_or_path})

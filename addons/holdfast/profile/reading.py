@@ -9,10 +9,10 @@ from typing import Any
 
 from holdfast.errors import Fault, ProfileError
 from holdfast.profile.compose import ROOT
-from holdfast.profile.entries import Entry, entries_of
+from holdfast.profile.entries import Entry, entries_of, path_of
 from holdfast.profile.files import read_table
 from holdfast.profile.merge import merge, merge_addons
-from holdfast.profile.nodes import Scalar, Table, Where, from_plain
+from holdfast.profile.nodes import Node, Scalar, Table, Where, from_plain
 from holdfast.profile.shipped import is_shipped_name, shipped_file
 
 COMMAND_LINE = Where("command line", 0)
@@ -28,12 +28,13 @@ class Document:
 
 
 class Reading:
-    """The reading of one profile; `faults` is what has been found so far."""
+    """The reading of one profile; `faults` is what has been found so far, `files` those opened, in their order."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.faults: list[Fault] = []
+        self.files: list[str] = []
         self._env = env
-        self._files: list[str] = []  # in the order in which they were opened
+        self._whole: Document | None = None
 
     def named(self, name: str) -> Document | None:
         """The merged document of this profile, None if its first file gives nothing to go on with."""
@@ -43,6 +44,10 @@ class Reading:
 
     def overridden(self, document: Document, overrides: Mapping[str, object]) -> Document:
         """The command line, dotted paths and their values, laid over the document."""
+        self._whole = self._overridden(document, overrides)
+        return self._whole
+
+    def _overridden(self, document: Document, overrides: Mapping[str, object]) -> Document:
         table: dict[str, Any] = {}
         for path, value in overrides.items():
             _set(table, path.split("."), value)
@@ -55,9 +60,22 @@ class Reading:
         assert isinstance(merged, Table)
         return Document(merged, merge_addons(document.entries, entries, self.faults))
 
+    def place(self, path: str) -> Where:
+        """Where the key of this dotted path stands in the whole document; where it is left out, what it belongs to."""
+        assert self._whole
+        node: Node | None = self._whole.table
+        where, keys = self._whole.table.where, path.split(".")
+        for entry in self._whole.entries:
+            if path == path_of(entry.name) or path.startswith(path_of(entry.name) + "."):
+                node, where, keys = entry.settings, entry.where, path.removeprefix(path_of(entry.name)).split(".")[1:]
+        for key in keys:
+            node = node.entries.get(key) if isinstance(node, Table) else None
+            where = node.where if node else where
+        return where
+
     def ordered(self, faults: list[Fault]) -> list[Fault]:
         """The faults as a reader goes through the files; what an alias or a merge shows twice is told once."""
-        rank = {file: index for index, file in enumerate(self._files)}
+        rank = {file: index for index, file in enumerate(self.files)}
         return sorted(dict.fromkeys(faults), key=lambda fault: (rank.get(fault.file, len(rank)), fault.line))
 
     def _located(self, name: str, beside: Path | None, where: Where, path: str) -> Path | None:
@@ -71,7 +89,7 @@ class Reading:
 
     def _document(self, file: Path, chain: list[Path], where: Where, path: str) -> Document | None:
         """The file and all it extends; `where` and `path` are those of the name that led here."""
-        self._files.append(str(file))
+        self.files.append(str(file))
         try:
             table, faults = read_table(file, self._env, where, path)
         except ProfileError as error:

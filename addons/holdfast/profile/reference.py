@@ -109,13 +109,17 @@ def _rows(cls: type[Struct], prefix: str, above: tuple[type, ...]) -> Iterator[t
             continue
         inner, mark = _inner(item.shape)
         if item.shape.struct is None or item.required or item.default is None:
-            yield path, _kind(item.shape), _default(item), item.shape.description
+            yield path, _kind(item.shape), _default(item), _meaning(item)
         else:
             yield path, "section", "", item.shape.description
         # Where a part of the class itself comes again, per route, the text says so.
         if inner not in (None, AddonEntry, *above) and not issubclass(cls, inner or cls):
             assert inner is not None
             yield from _rows(inner, f"{path}{mark}.", (*above, cls))
+
+
+def _meaning(item: Field) -> str:
+    return f"{item.shape.description} A change needs a restart." if item.restart else item.shape.description
 
 
 def _inner(shape: Shape) -> tuple[type[Struct] | None, str]:

@@ -2,7 +2,7 @@
 
 `Meta(extra=...)` carries what msgspec cannot express and `profile.check` enforces: `gt` and the other bounds for
 durations, sizes and shares; `rule`, a function that raises ValueError for a value that will not do; `secret`, a value
-that is never shown; `internal`, a field that is no key.
+that is never shown; `internal`, a field that is no key; `restart`, a key that cannot change while the gateway runs.
 """
 
 from __future__ import annotations
@@ -11,29 +11,39 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from holdfast.profile.addresses import check_listen, check_method, check_path, check_server, is_loopback
+from holdfast.profile.addresses import (
+    check_listen,
+    check_method,
+    check_name_server,
+    check_path,
+    check_server,
+    is_loopback,
+)
 from holdfast.profile.values import Duration, Share, Size
 
 OnError = Literal["open", "closed"]
 FailureKind = Literal["connect", "reset", "timeout", "502", "503", "504"]
 ListenAddress = Annotated[str, Meta(extra={"rule": check_listen})]
 ServerUrl = Annotated[str, Meta(extra={"rule": check_server})]
+NameServer = Annotated[str, Meta(extra={"rule": check_name_server})]
 Method = Annotated[str, Meta(extra={"rule": check_method})]
 UrlPath = Annotated[str, Meta(extra={"rule": check_path})]
 _ABOVE_ZERO = {"gt": 0}
+_RESTART = {"restart": True}
 
 
 class AdminSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The control surface: health, metrics, captures, configuration."""
 
     listen: Annotated[
-        ListenAddress | None, Meta(description="`HOST:PORT` of the control surface; `null`: there is none.")
+        ListenAddress | None,
+        Meta(description="`HOST:PORT` of the control surface; `null`: there is none.", extra=_RESTART),
     ] = "127.0.0.1:9900"
     token: Annotated[
         str,
         Meta(
             description="Bearer token that every call needs; without one only loopback addresses are allowed.",
-            extra={"secret": True},
+            extra={"secret": True, **_RESTART},
         ),
     ] = ""
     health_path: Annotated[
@@ -138,11 +148,32 @@ class DnsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Names that stand for several servers, such as a headless Kubernetes service."""
 
     expand: Annotated[
-        bool, Meta(description="Treat each address of a name as a server of its own; `false`: the name is one server.")
+        bool,
+        Meta(
+            description="Treat each address of a name as a server of its own, where it has two or more of one family "
+            "(IPv4 preferred; at most 64); `false`: every name is one server."
+        ),
     ] = True
-    refresh: Annotated[Duration, Meta(description="How often names are looked up again.", extra=_ABOVE_ZERO)] = (
-        Duration("10s")
-    )
+    refresh: Annotated[
+        Duration,
+        Meta(
+            description="The longest time between two lookups of a name. It is looked up sooner after a connection to "
+            "it has failed, and where `servers` say that an answer holds less long (TTL). While lookups fail, the "
+            "addresses known last stay.",
+            extra=_ABOVE_ZERO,
+        ),
+    ] = Duration("10s")
+    servers: Annotated[
+        tuple[NameServer, ...],
+        Meta(
+            description="`HOST:PORT` of the name servers to ask, in this order, for whole names (no search list, no "
+            "hosts file); none: the operating system is asked."
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        if self.servers and not self.expand:
+            raise ValueError("`servers` are not asked with `expand: false`: take one of the two out")
 
 
 class RouteUpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -231,7 +262,10 @@ class LimitSettings(RouteLimitSettings, frozen=True, forbid_unknown_fields=True,
 
     buffer_body: Annotated[
         Size,
-        Meta(description="Larger bodies are streamed: not captured, and not retried once bytes were sent."),
+        Meta(
+            description="Larger bodies are streamed: not retried once bytes were sent, and captured only with "
+            "`failure_sink.spool`."
+        ),
     ] = Size("10MiB")
     max_header: Annotated[
         Size, Meta(description="A request header that grows larger is refused with 431.", extra=_ABOVE_ZERO)
@@ -283,7 +317,9 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "mappings merge, lists are replaced, `addons` merge by name."
         ),
     ] = None
-    listen: Annotated[ListenAddress, Meta(description="`HOST:PORT` that clients connect to.")] = "127.0.0.1:8080"
+    listen: Annotated[ListenAddress, Meta(description="`HOST:PORT` that clients connect to.", extra=_RESTART)] = (
+        "127.0.0.1:8080"
+    )
     admin: Annotated[AdminSettings, Meta(description="The control surface.")] = AdminSettings()
     upstream: Annotated[UpstreamSettings, Meta(description="The servers behind the gateway.")] = UpstreamSettings()
     limits: Annotated[LimitSettings, Meta(description="Bounds on memory.")] = LimitSettings()
@@ -291,6 +327,13 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     shutdown_grace: Annotated[Duration, Meta(description="How long requests in flight may finish after SIGTERM.")] = (
         Duration("10s")
     )
+    watch: Annotated[
+        bool,
+        Meta(
+            description="Follow the files that the profile is read from: what changes in them takes over at once. "
+            "`false`: only on SIGHUP."
+        ),
+    ] = True
     addons: Annotated[tuple[AddonEntry, ...], Meta(description="The addons, loaded in this order.")] = ()
     source: Annotated[
         str, Meta(description="The file or shipped name it was loaded from.", extra={"internal": True})

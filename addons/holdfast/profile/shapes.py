@@ -90,6 +90,11 @@ class Field:
         """Whether the loader fills it in, so that it is no key of a profile."""
         return any(meta.extra and meta.extra.get("internal") for meta in self.shape.metas)
 
+    @property
+    def restart(self) -> bool:
+        """Whether it cannot be changed while the gateway runs."""
+        return any(meta.extra and meta.extra.get("restart") for meta in self.shape.metas)
+
 
 def fields_of(struct: type[Struct]) -> tuple[Field, ...]:
     """The keys of a settings class in the order they are written down."""
