@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from mitmproxy.http import HTTPFlow
 
 from holdfast.exchange import Exchange, exchange_of, route_of
 from holdfast.gateway import Gateway
+from holdfast.policy.answer import with_fate
 from holdfast.policy.fate import Outcome, fate_of
 
 access = logging.getLogger("holdfast.access")
@@ -37,6 +39,14 @@ class AccessLog:
     def __init__(self, gateway: Gateway, observers: list[Observer]) -> None:
         self._gateway = gateway
         self._observers = observers
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        """Here, because a response that is passed on as it comes has no other moment at which its header can change."""
+        exchange = exchange_of(flow)
+        outcome = outcome_of(flow, exchange)
+        # The attempt that has brought this header has not ended yet.
+        begun = outcome.attempts + (not exchange.get("answered") and outcome.attempts > 0)
+        show(flow, *fate_of(replace(outcome, attempts=begun)))
 
     def response(self, flow: HTTPFlow) -> None:
         self._end(flow)
@@ -70,6 +80,19 @@ def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
         closed_by=exchange.get("closed_by"),
         broken=_broken(broken),
     )
+
+
+def show(flow: HTTPFlow, fate: str, reason: str) -> None:
+    """Tell the client, in `Proxy-Status`, what an ordinary answer does not show by itself."""
+    assert flow.response
+    if fate == "ok":
+        return
+    headers = flow.response.headers
+    if exchange_of(flow).get("answered") and "proxy-status" in headers:
+        headers["proxy-status"] += f"; holdfast-fate={fate}"
+    else:
+        # One member for each proxy on the way, the one nearest to the origin first (RFC 9209, section 2).
+        headers.add("Proxy-Status", with_fate(flow.response.status_code, fate, reason))
 
 
 def mark(flow: HTTPFlow, exchange: Exchange) -> None:

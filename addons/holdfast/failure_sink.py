@@ -28,6 +28,7 @@ from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
 from holdfast.outbox_metrics import OutboxMetrics
 from holdfast.policy.envelope import CapturedRequest, message_headers, to_json
 from holdfast.policy.failure import Failure
+from holdfast.policy.hop_by_hop import asks_for_upgrade
 from holdfast.policy.redaction import DEFAULT_HEADERS, DEFAULT_QUERY, RedactionRules, redact
 from holdfast.policy.uuid7 import Uuid7Source
 from holdfast.profile.values import Duration, Size
@@ -215,6 +216,8 @@ class FailureSink:
     async def capture(self, flow: HTTPFlow, failure: Failure) -> str:
         """Store the request; its id, once it is durable. CaptureRefused with the reason otherwise."""
         try:
+            if asks_for_upgrade(flow.request.headers.fields):
+                raise CaptureRefused("upgrade", "a replay could not carry what was to follow the handshake")
             if self._outbox is None:
                 raise CaptureRefused("outbox_unavailable", self._fault)
             await self._check_age(self._outbox)
@@ -225,7 +228,7 @@ class FailureSink:
                 await self._outbox.append(record)
         except CaptureRefused as refused:
             self._refused.labels(refused.reason).inc()
-            if refused.reason != "too_large":  # that one is about the request, not about the outbox
+            if refused.reason not in ("too_large", "upgrade"):  # those are about the request, not about the outbox
                 self._refusing = f"{refused.reason}: {refused}"
             raise
         self._refusing = ""

@@ -89,13 +89,16 @@ class ResilientStream(RequestSide):
         """There is no gRPC over HTTP/1.1: where nothing is negotiated, the server can only mean prior knowledge."""
         return endpoint.http2_only or (self._grpc and self.flow.request.is_http2)
 
-    def _attempt_failed(self, failure: Failure) -> CommandGenerator[bool]:
-        """Account for it, then wait for the next attempt (True) or answer for good (False)."""
+    def _attempt_failed(self, failure: Failure, *, body_held: bool = True) -> CommandGenerator[bool]:
+        """Account for it, then wait for the next attempt (True) or answer for good (False).
+
+        `body_held`: nothing of the body has gone that another attempt would lack.
+        """
         self.upstream_alarm.disarm()
         self._last_failure = failure
         self._attempts.ended(failure)
         self._drop_stale_events()
-        verdict, exchange = self._attempts.verdict(failure), self._exchange
+        verdict, exchange = self._attempts.verdict(failure, body_held), self._exchange
         if isinstance(verdict, Retry):
             exchange["backoff"] = verdict.delay
             yield UpstreamRetryHook(self.flow)
@@ -310,12 +313,12 @@ class ResilientStream(RequestSide):
             self._spool.close()
             self._spool = None
 
-    def _break_off(self, failure: Failure) -> CommandGenerator[None]:
+    def _break_off(self, failure: Failure, waited: float = 0.0) -> CommandGenerator[None]:
         """The client has read a part of the answer, and there will be no more of it."""
         self.upstream_alarm.disarm()
         self._client_alarm.disarm()
         self._attempts.broke_off(failure)
-        yield AbandonAttempt(self.context.server, self.stream_id)
+        yield AbandonAttempt(self.context.server, self.stream_id, waited)
         assert self.flow.response
         if self._grpc and self.flow.request.is_http2:
             # A call always ends with a status of its own.
@@ -338,6 +341,17 @@ class ResilientStream(RequestSide):
             exchange["answered"] = True
         yield from super().send_response(already_streamed)
 
+    def passthrough(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock, but a WebSocket that ends without a close frame does so for the other side too.
+
+        Stock sends one that says all is well (1000), and a client that should connect again does not.
+        """
+        ended = isinstance(event, RequestEndOfMessage | ResponseEndOfMessage)
+        abrupt = ended and self.flow.websocket and self.flow.websocket.close_code is None
+        for command in super().passthrough(event):
+            if not (abrupt and isinstance(command, SendHttp) and isinstance(command.event, RequestData | ResponseData)):
+                yield command
+
     @property
     def _awaiting_response(self) -> bool:
         return self.client_state != self.state_errored and self.server_state in (
@@ -354,7 +368,8 @@ class ResilientStream(RequestSide):
         yield from self._retry_or_answer(failure)
 
     def _retry_or_answer(self, failure: Failure) -> CommandGenerator[None]:
-        if (yield from self._attempt_failed(failure)):
+        held = not self._exchange.get("request_streamed", False)
+        if (yield from self._attempt_failed(failure, body_held=held)):
             yield from self._resend()
 
     # -- time -------------------------------------------------------------------------------------------------------
@@ -374,7 +389,8 @@ class ResilientStream(RequestSide):
                 detail = "the deadline over all attempts has passed"
             yield from self._response_failed(Failure(token, detail), waited=silent)
         elif streaming:
-            yield from self._break_off(Failure("connection_read_timeout", "the upstream stopped sending the body"))
+            failure = Failure("connection_read_timeout", "the upstream stopped sending the body")
+            yield from self._break_off(failure, waited=silent)
 
     def _drop_stale_events(self) -> None:
         """What the failed attempt still sent while this stream was busy must not be taken for the next one's."""

@@ -56,6 +56,11 @@ def proxy_status(error: str, status: int | None, detail: str = "", not_retried: 
     return "; ".join(parts)
 
 
+def with_fate(status: int, fate: str, reason: str) -> str:
+    """The value of `Proxy-Status` for an answer of the upstream's that is not what it seems, such as a second one."""
+    return f"{proxy_status('', status, reason)}; holdfast-fate={fate}"
+
+
 def _string(text: str) -> str:
     """An RFC 9651 string: printable ASCII, quotes and backslashes escaped, of bounded length."""
     clean = _UNSAFE.sub("?", text)[:200]
@@ -85,7 +90,7 @@ def too_slow_answer(limit: float) -> Answer:
 
 def addon_failed_answer(addon: str) -> Answer:
     """For an addon that failed while the profile says `on_error: closed`."""
-    fields = {"Proxy-Status": "holdfast; error=proxy_internal_error"}
+    fields = {"Proxy-Status": "holdfast; error=proxy_internal_error; holdfast-fate=failed"}
     detail = f"the addon {addon!r} failed and the profile says on_error: closed"
     return problem(500, "addon-failed", "The gateway failed", detail, headers=fields)
 
