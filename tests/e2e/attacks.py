@@ -1,4 +1,4 @@
-"""What strangers send over HTTP/1, and what each of it gets: the one table behind test_security.py and docs/security.md.
+"""What strangers send over HTTP/1, and what each of it gets: the first table of docs/security.md.
 
 The bytes are sent on a connection of their own. `gets` are the statuses of the answers in their order; a refusal ends
 the connection, after anything else it can be used on. `origin` are the requests that arrive behind the gateway, as

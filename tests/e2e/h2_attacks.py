@@ -1,7 +1,7 @@
 """What strangers send over HTTP/2, and what each of it gets: the second table of docs/security.md.
 
-`status`: the answer on stream 1, after which the connection still serves others. `goaway`: the error code with which the
-connection ends. Neither: a reset of stream 1 alone, or nothing at all.
+`status`: the answer on stream 1, after which the connection still serves others. `goaway`: the error code with which
+the connection ends.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A chunked body, read strictly and in large pieces (RFC 9112, section 7.1).
 
 h11's reader takes a chunk extension or a trailer of any length, sizes beyond any sense, and ends trailers at a bare LF,
-where others do not; and it hands over each chunk by itself, so that a body of single bytes costs more than a thousand
-times what it would cost whole. Extensions and trailers are dropped, as they may be (RFC 9110, section 6.5.1).
+where others do not; and it hands over each chunk by itself, so that a body of single bytes is as many events for every
+layer above. Extensions and trailers are dropped, as they may be (RFC 9110, section 6.5.1).
 """
 
 from __future__ import annotations

@@ -8,8 +8,6 @@ HTTP/1.0, who cannot read them. (mitmproxy 12.2)
 
 from __future__ import annotations
 
-import logging
-
 import h11
 from h11._readers import ChunkedReader
 from mitmproxy.connection import ConnectionState
@@ -52,8 +50,6 @@ from holdfast.policy.request_faults import (
     http1_fault,
 )
 
-logger = logging.getLogger(__name__)
-
 
 class ClientHttp1(Http1Server):
     """One request after the other."""
@@ -76,7 +72,7 @@ class ClientHttp1(Http1Server):
         elif self.state == self.linger:
             yield from self._lingering.handle(event)
         elif self.state == self.read_headers and self._alarm.rang(event):
-            yield from self._header_is_late()
+            yield from self._refuse(HEADER_TIMEOUT)
 
     # -- the header -------------------------------------------------------------------------------------------------
 
@@ -128,12 +124,6 @@ class ClientHttp1(Http1Server):
             yield from self._refuse(UNREADABLE)
         elif self.buf:
             self.begin_header()
-
-    def _header_is_late(self) -> CommandGenerator[None]:
-        if self.buf.has_begun:
-            yield from self._refuse(HEADER_TIMEOUT)
-        else:
-            yield from self._close()
 
     def _refuse_request(self, fault: Fault, head: bytes) -> CommandGenerator[None]:
         """Refuse it, and have it seen as far as it can be: in the metrics, the access log and mitmproxy's views."""
@@ -258,7 +248,7 @@ class ClientHttp1(Http1Server):
 
     def _refuse(self, fault: Fault, *, bodiless: bool = False) -> CommandGenerator[None]:
         """Say why, and nothing more on this connection."""
-        logger.warning("request refused", extra={"fault": fault.token, "peer": peer_of(self.conn)})
+        self._leg.malformed(fault.token, peer_of(self.conn))
         self.end_header()
         self.state = self.linger
         if self._can_answer:

@@ -147,7 +147,7 @@ class ClientHttp2(Http2Server):
             if length is not None and event.stream_ended is None:
                 self._missing[event.stream_id] = int(length)
             return (yield from super().handle_h2_event(event))
-        logger.warning("request refused", extra={"fault": fault.token, "peer": peer_of(self.conn)})
+        self._leg.malformed(fault.token, peer_of(self.conn))
         yield from self._answer(event.stream_id, fault)
         return False
 

@@ -15,6 +15,7 @@ from holdfast.engine.lingering import peer_of
 from holdfast.engine.timers import OF_THE_CONNECTION, Alarm, TimerFired
 
 logger = logging.getLogger(__name__)
+MOST_LOGGED = 200
 
 
 class ClientTls(ClientTLSLayer):
@@ -29,6 +30,10 @@ class ClientTls(ClientTLSLayer):
         """As stock, against the clock."""
         self._alarm.arm(self._leg.client.header_timeout)
         yield from super().start_handshake()
+
+    def on_handshake_error(self, err: str) -> CommandGenerator[None]:
+        """As stock, which logs all that came in place of a handshake."""
+        yield from super().on_handshake_error(err[:MOST_LOGGED])
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if isinstance(event, TimerFired) and self._alarm.rang(event):

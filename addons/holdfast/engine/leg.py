@@ -41,6 +41,7 @@ class Leg:
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)
     _refused: Counter = field(init=False)
+    _malformed: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         self.registry.register(BreakerStates(self))
@@ -48,6 +49,12 @@ class Leg:
             "holdfast_not_retried",
             "Failed requests that were not tried again, by what forbade it.",
             ["reason"],
+            registry=self.registry,
+        )
+        self._malformed = Counter(
+            "holdfast_malformed_requests",
+            "Requests refused for what their header or framing says, by fault.",
+            ["fault"],
             registry=self.registry,
         )
         self._attempts = Counter(
@@ -109,6 +116,11 @@ class Leg:
     def not_retried(self, reason: str) -> None:
         """Count why a failed request is not tried again."""
         self._refused.labels(reason).inc()
+
+    def malformed(self, fault: str, peer: str) -> None:
+        """Count a request that is refused before any addon has seen it, and log who sent it."""
+        self._malformed.labels(fault).inc()
+        logger.warning("request refused", extra={"fault": fault, "peer": peer})
 
     def attempt_ended(self, server: PoolServer, known: bool, failure: Failure | None) -> None:
         """Count it, and remember for the health page whether the server answers. `known`: it is in the profile."""

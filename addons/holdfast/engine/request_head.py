@@ -24,11 +24,6 @@ class HeadBuffer(ReceiveBuffer):
         return bytes(self._extract(found.end()))
 
     @property
-    def has_begun(self) -> bool:
-        """Whether there is more than empty lines."""
-        return bool(self._data.strip(b"\r\n"))
-
-    @property
     def in_first_line(self) -> bool:
         """Whether the first line is not whole."""
         return self._data.find(b"\n") < 0

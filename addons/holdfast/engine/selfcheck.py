@@ -12,8 +12,8 @@ from collections.abc import Callable
 from mitmproxy import addonmanager, flow, hooks, version
 from mitmproxy.addons import proxyserver
 from mitmproxy.proxy import layer, mode_servers, server
-from mitmproxy.proxy.layers import http
-from mitmproxy.proxy.layers.http import _http2
+from mitmproxy.proxy.layers import ClientTLSLayer, http
+from mitmproxy.proxy.layers.http import _http1, _http2
 
 from holdfast.errors import EngineMismatch
 
@@ -26,11 +26,20 @@ EXPECTED: tuple[tuple[Callable[..., object], str], ...] = (
     (http.Http1Client.read_body, "self event"),
     (http.Http1Server.send, "self event"),
     (http.Http1Server.read_headers, "self event"),
+    (http.Http1Server.read_body, "self event"),
+    (http.Http1Server.mark_done, "self request response"),
+    (http.Http1Server.wait, "self event"),
+    (_http1.make_body_reader, "expected_size"),
     (_http2.Http2Client.__init__, "self context"),
     (_http2.Http2Client._handle_event, "self event"),
+    (_http2.Http2Client._handle_event2, "self event"),
     (_http2.Http2Client.handle_h2_event, "self event"),
     (_http2.Http2Client.close_connection, "self msg"),
     (_http2.Http2Server._handle_event, "self event"),
+    (_http2.Http2Server.handle_h2_event, "self event"),
+    (_http2.Http2Server.protocol_error, "self message error_code"),
+    (ClientTLSLayer.start_handshake, "self"),
+    (ClientTLSLayer.on_handshake_error, "self err"),
     (_http2.Http2Connection.is_closed, "self stream_id"),
     (_http2.Http2Connection.is_open_for_us, "self stream_id"),
     (http.HttpLayer.make_stream, "self stream_id"),

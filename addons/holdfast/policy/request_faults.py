@@ -18,6 +18,8 @@ MAX_FIELDS = 1000
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) (HTTP/[0-9]\.[0-9])")
+_FIELD_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
+_DECISIVE = re.compile(rb"^(host|content-length|transfer-encoding):[ \t]*([^\r]*)", re.IGNORECASE | re.MULTILINE)
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _NOT_IN_A_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_IN_A_TARGET = re.compile(rb"[\x00-\x20\x7f#]")
@@ -75,24 +77,21 @@ def fault_answer(fault: Fault) -> Answer:
 
 def http1_fault(head: bytes) -> Fault | None:
     """Of the bytes from the request line up to and including the empty line."""
-    if _BARE_LINE_END.search(head):
+    after_first = head.find(b"\r\n") + 2
+    found = _REQUEST_LINE.fullmatch(head, 0, max(0, after_first - 2))
+    in_order = _FIELD_LINES.fullmatch(head, after_first)
+    if (not found or not in_order) and _BARE_LINE_END.search(head):
         return Fault("bare_line_end", "a line does not end with CR LF (RFC 9112, section 2.2)")
-    first, *lines = head.split(b"\r\n")[:-2]
-    found = _REQUEST_LINE.fullmatch(first)
     if not found:
         return Fault("request_line", "the request line is not 'METHOD target HTTP/x.y' (RFC 9112, section 3)")
     method, target, version = found.groups()
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         return Fault("http_version", "only HTTP/1.1, HTTP/1.0 and HTTP/2 are spoken (RFC 9110, section 15.6.6)", 505)
-    if len(lines) > MAX_FIELDS:
+    if head.count(b"\r\n") > MAX_FIELDS + 2:
         return TOO_MANY_FIELDS
-    fields = []
-    for line in lines:
-        fault = _line_fault(line)
-        if fault:
-            return fault
-        name, _, value = line.partition(b":")
-        fields.append((name.lower(), value.strip(b" \t")))
+    if not in_order:
+        return next(filter(None, map(_line_fault, head[after_first:].split(b"\r\n")[:-2])), UNREADABLE)
+    fields = [(name.lower(), value.rstrip(b" \t")) for name, value in _DECISIVE.findall(head, after_first)]
     return (
         _method_fault(method)
         or _framing_fault(fields, version)

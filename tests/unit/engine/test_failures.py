@@ -19,6 +19,10 @@ from holdfast.engine.failures import response_failure
             True,
             "http_response_incomplete",
         ),
+        ("stream reset by server (CANCEL)", False, "connection_terminated"),
+        ("stream reset by server (CANCEL)", True, "http_response_incomplete"),
+        ("HTTP/2 stream not processed: REFUSED_STREAM", False, "destination_unavailable"),
+        ("HTTP/2 stream not processed: REFUSED_STREAM", True, "http_response_incomplete"),
         ("HTTP/1 protocol error: illegal chunk header: bytearray(b'zz')", True, "http_protocol_error"),
     ],
 )

@@ -36,3 +36,11 @@ def test_an_upgrade_passes() -> None:
     assert asks_for_upgrade(fields)
     assert end_to_end(fields, upgrading=True) == [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade")]
     assert not asks_for_upgrade([(b"Upgrade", b"websocket")])
+
+
+@pytest.mark.parametrize("protocols", [b"h2c", b"H2C", b"websocket, h2c"])
+def test_nobody_is_switched_to_h2c(protocols: bytes) -> None:
+    """RFC 9113, section 3.1: obsolete, and a way past the gateway."""
+    fields = [(b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", protocols), (b"HTTP2-Settings", b"AAMAAABk")]
+    assert not asks_for_upgrade(fields)
+    assert end_to_end(fields) == []
