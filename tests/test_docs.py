@@ -30,10 +30,10 @@ def mypackage(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
-def test_the_readmes_profiles_load(tmp_path: Path) -> None:
+def test_the_profiles_of_the_documents_load(tmp_path: Path) -> None:
     """Copied as it stands."""
-    found = blocks("README.md", "yaml")
-    assert len(found) == 2
+    found = blocks("README.md", "yaml") + blocks("docs/protocols.md", "yaml")
+    assert len(found) == 4
     for block in found:
         file = tmp_path / "my-profile.yaml"
         file.write_text(block)
@@ -59,7 +59,11 @@ def test_the_contributors_test_passes(mypackage: types.ModuleType) -> None:
     tests[0]()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "profiles/README.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "profiles/README.md"]
+PAGES += [f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     """Relative links only; the others are not ours."""
     text = (ROOT / page).read_text(encoding="utf-8")

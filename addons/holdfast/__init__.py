@@ -2,10 +2,12 @@
 
 The map of the house:
 
-- `cli` parses the command line and calls; `chain` puts the profile's addons onto mitmproxy in their order.
+- `cli` parses the command line and calls; `chain` makes the profile's addons, `loader` puts them onto mitmproxy.
+- `live` follows a profile that changes (`source` says whether it has), `takeover` is how the next one comes to hold.
 - `profile/` turns YAML into frozen typed settings or a list of faults; `registry` says which addon has which name.
 - `engine/` is the only place that touches mitmproxy's internals: the upstream leg, its timers, the start-up gate.
-- one addon, one file: `router`, `metrics`, `interceptor`, `failure_sink`, `accesslog`, `intake`.
+- one addon, one file: `router`, `metrics`, `tracing`, `interceptor`, `failure_sink`, `accesslog`, `intake`.
+- `spool` keeps streamed bodies on disk until it is known how the request ends.
 - `policy/` is pure: retry, failure kinds, fate, redaction, the envelope of a captured request.
 - `outbox/` keeps captured requests on disk and relays them; `brokers/` are where they are relayed to.
 - `admin/` is the control surface: health, metrics, captures, config.

@@ -32,6 +32,7 @@ from holdfast.metrics import Metrics
 from holdfast.profile.entries import path_of
 from holdfast.profile.settings import AddonEntry, Profile
 from holdfast.registry import resolve, settings_class
+from holdfast.tracing import Tracing
 
 
 @dataclass(slots=True, eq=False)
@@ -83,8 +84,9 @@ class Chain:
         for each in members:
             checks.update(each.checks)
         self.members = members
-        self.gateway.sink = next((each.addon for each in members if isinstance(each.addon, FailureSink)), None)
-        self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics)]
+        sink = next((each.addon for each in members if isinstance(each.addon, FailureSink)), None)
+        self.gateway.sink, self.gateway.leg.spooling = sink, sink.spooling if sink else None
+        self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics | Tracing)]
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:
         """Which of mitmproxy's options this profile changes. One that it leaves open becomes what it was at first."""

@@ -30,6 +30,7 @@ class Exchange(TypedDict, total=False):
     started: float  # monotonic seconds
     attempts: list[Attempt]
 
+    trace_minted: bool  # the client brought no `traceparent`: the ids in it are the gateway's own
     original_host: str  # the client's Host, before reverse mode replaces it
     request_streamed: bool  # bytes of the body went upstream before all of it had arrived
     request_bytes: int  # of a streamed body, which the flow does not keep

@@ -165,12 +165,12 @@ class FailureSink:
         self._broker: Broker = open_broker(settings.broker, settings.topic, settings.kafka)
         self._relay: Relay | None = None
         self._outbox: Outbox | None = None
+        self._room: SpoolRoom | None = None
         self.reload(settings)
         self._fault = "not open yet"
         self._refusing = ""  # why the last capture was refused; empty once one succeeds
         self._reopening: asyncio.Task[None] | None = None
         self._one_large = asyncio.Lock()  # a spooled body is in memory several times while its record is made
-        gateway.leg.spooling = self._spooling()
         self._captured = Counter(
             "holdfast_captures", "Requests captured durably.", ["route", "error"], registry=gateway.registry
         )
@@ -188,6 +188,11 @@ class FailureSink:
         self._rules = redaction_rules(settings.redact)
         keys = parse_keys(settings.seal_key or os.environ.get("HOLDFAST_SEAL_KEY", ""))
         self._sealer = Sealer(keys, secrets.token_bytes) if keys else None
+        if settings.spool:
+            folder = Path(settings.spool.folder) if settings.spool.folder else Path(settings.outbox).parent
+            bounds = folder, int(settings.spool.max_body), int(settings.spool.max_total)
+            self._room = self._room or SpoolRoom(*bounds)
+            self._room.follow(*bounds)
         if self._outbox:
             self._outbox.follow(_limits(settings))
 
@@ -213,6 +218,11 @@ class FailureSink:
         """The store, once it is open."""
         return self._outbox
 
+    @property
+    def spooling(self) -> SpoolRoom | None:
+        """Where streamed bodies are to be kept meanwhile, if they are."""
+        return self._room if self._settings.spool else None
+
     async def capture(self, flow: HTTPFlow, failure: Failure) -> str:
         """Store the request; its id, once it is durable. CaptureRefused with the reason otherwise."""
         try:
@@ -237,18 +247,11 @@ class FailureSink:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _spooling(self) -> SpoolRoom | None:
-        settings = self._settings.spool
-        if settings is None:
-            return None
-        folder = Path(settings.folder) if settings.folder else Path(self._settings.outbox).parent
-        return SpoolRoom(folder, int(settings.max_body), int(settings.max_total))
-
     async def _append_spooled(self, outbox: Outbox, flow: HTTPFlow, failure: Failure) -> OutboxRecord:
-        room = self._gateway.leg.spooling
-        spool = room.of(flow.id) if room else None
+        # Not of `spooling`: a body may have been spooled before that was switched off.
+        spool = self._room.of(flow.id) if self._room else None
         if spool is None:
-            why = "was not held" if room is None else "was not spooled: it, or all together, is over the bound"
+            why = "was not spooled: it, or all together, is over the bound" if self.spooling else "was not held"
             raise CaptureRefused("too_large", f"the body was larger than limits.buffer_body and {why}")
         async with self._one_large:
             try:

@@ -56,7 +56,7 @@ class Gateway:
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
     in_flight: int = 0
-    profile_since: float = 0.0  # wall-clock time at which the profile took over
+    profile_since: float = field(init=False)  # wall-clock time at which the profile took over
     refused: tuple[Fault, ...] = ()  # why what its files hold now was not taken over
     addon_errors: Counter = field(init=False)
     health: HealthReport = field(init=False)  # set by the chain: (HTTP status, document)

@@ -49,6 +49,7 @@ class Intake:
         headers["x-request-id"] = exchange["request_id"]
         if not _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
             headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+            exchange["trace_minted"] = True
         if self._gateway.profile.upstream.forwarded:
             self._forwarded(flow)
         await self._answer_health(flow)

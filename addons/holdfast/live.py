@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from holdfast.chain import Chain
 from holdfast.errors import Fault, ProfileError
 from holdfast.gateway import Gateway
+from holdfast.profile.compose import ROOT
 from holdfast.source import ProfileSource, Seen
 from holdfast.takeover import settle, take_over
 
@@ -77,15 +78,17 @@ class Live:
     async def reload(self) -> tuple[Fault, ...]:
         """Read the profile and let it take over; the faults for which it was refused, none if it holds now."""
         async with self._one_at_a_time:
-            if self._gateway.phase != "serving":
-                return ()
             try:
                 # In a thread: it may import modules.
                 profile = await asyncio.to_thread(self._source.load)
+                if self._gateway.phase != "serving":
+                    return ()
                 turnover = take_over(self._chain, profile, self._source.place)
             except ProfileError as error:
-                self._refused(error.faults)
-                return error.faults
+                return self._refused(error.faults)
+            except Exception as error:
+                logger.exception("profile could not be followed")
+                return self._refused((Fault(self._source.name, 0, ROOT, f"{type(error).__name__}: {error}"),))
             self._gateway.refused = ()
             self._reloads.labels("ok").inc()
             logger.info("profile taken over", extra={"profile": profile.source, **turnover.told})
@@ -94,13 +97,14 @@ class Live:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _refused(self, faults: tuple[Fault, ...]) -> None:
+    def _refused(self, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
         self._gateway.refused = faults
         self._reloads.labels("rejected").inc()
         told = {"profile": self._source.name, "faults": len(faults)}
         logger.warning("profile not taken over, the old one stays", extra=told)
         for fault in faults:
             logger.warning("profile fault", extra={"fault": str(fault)})
+        return faults
 
     def _hung_up(self) -> None:
         if self._terminal and not _has_terminal():
@@ -114,25 +118,27 @@ class Live:
             try:
                 await self._until_wanted()
                 await self.reload()
-            except Exception:
-                logger.exception("profile could not be followed")
-                self._reloads.labels("rejected").inc()
+            except Exception:  # the task must live: without it no profile is followed any more
+                logger.exception("live profile failed")
                 await asyncio.sleep(LOOK_EVERY)
 
     async def _until_wanted(self) -> None:
-        """Return when somebody asks, or when the files have changed and are not being written any more."""
         while not await self._is_asked(LOOK_EVERY):
-            if not self._gateway.profile.watch:
-                continue
-            seen = await self._look()
-            for _ in range(LOOKS):
-                if seen == self._source.seen:
-                    break
-                if await self._is_asked(UNTOUCHED):
-                    return
-                before, seen = seen, await self._look()
-                if seen == before:
-                    return
+            if self._gateway.profile.watch and await self._has_changed():
+                return
+
+    async def _has_changed(self) -> bool:
+        """Whether the files hold something new: said once they are not being written any more, or somebody asks."""
+        seen = await self._look()
+        for _ in range(LOOKS):
+            if seen == self._source.seen:
+                return False
+            if await self._is_asked(UNTOUCHED):
+                return True
+            before, seen = seen, await self._look()
+            if seen == before:
+                return True
+        return True
 
     async def _is_asked(self, within: float) -> bool:
         try:

@@ -20,6 +20,7 @@ BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "router": ("holdfast.router", "Router"),
         "metrics": ("holdfast.metrics", "Metrics"),
+        "tracing": ("holdfast.tracing", "Tracing"),
         "interceptor": ("holdfast.interceptor", "Interceptor"),
         "failure_sink": ("holdfast.failure_sink", "FailureSink"),
     }

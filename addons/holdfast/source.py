@@ -7,6 +7,7 @@ the folder behind a symbolic link, and `touch` changes nothing.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import stat
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ class ProfileSource:
     def load(self) -> Profile:
         """The profile as it is now. ProfileError with every fault."""
         before = self.look()
+        importlib.invalidate_caches()  # a module that was not there before may be now
         self._reading = Reading(os.environ)
         try:
             return read_profile(self.name, self._reading, self._overrides)

@@ -21,10 +21,14 @@ class SpoolRoom:
 
     def __init__(self, folder: Path, max_body: int, max_total: int) -> None:
         self.used = 0
+        self._open: MutableMapping[str, Spool] = weakref.WeakValueDictionary()
+        self.follow(folder, max_body, max_total)
+
+    def follow(self, folder: Path, max_body: int, max_total: int) -> None:
+        """These hold from now on; what is there already stays where it is."""
         self._folder = folder
         self._max_body = max_body
         self._max_total = max_total
-        self._open: MutableMapping[str, Spool] = weakref.WeakValueDictionary()
 
     def open(self, flow_id: str) -> Spool | None:
         """A spool for the body of this flow; None if the disk does not take one."""

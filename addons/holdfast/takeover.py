@@ -78,6 +78,7 @@ def take_over(chain: Chain, profile: Profile, place: Place) -> Turnover:
                 _asked(each.entry, "configure", swap.configure, ctx.master, each.member.guard)
             elif each.fate == "reloaded":
                 _reload(each, undo)
+        chain.upstream.follow(profile)
         undo.pop_all()
     told = _told(chain, profile, changes, [each.member for each in following if each.fate == "made"], gone)
     _commit(chain, profile, following)
@@ -190,7 +191,6 @@ def _commit(chain: Chain, profile: Profile, following: list[_Next]) -> None:
         each.member.entry = each.member.guard.entry = each.entry
     chain.consist_of([each.member for each in following])
     swap.swap(ctx.master, addons, chain.addons)
-    chain.upstream.follow(profile)
     if profile.log != gateway.profile.log:
         set_up_logs(profile.log)
     gateway.profile, gateway.profile_since = profile, gateway.wall_clock()

@@ -49,8 +49,8 @@ class Banner:
         note("running", self.text)
 
     async def request(self, flow):
-        if flow.request.path == "/held":
-            await asyncio.sleep(0.5)
+        if flow.request.path == f"/held-{self.text}":
+            await asyncio.sleep(1.5)
             note("was busy", self.text)
         if flow.request.path == "/reload":
             ctx.master.commands.call("holdfast.reload")

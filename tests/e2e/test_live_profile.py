@@ -363,11 +363,6 @@ async def not_ready(gateway: Gateway) -> bool:
     return (await gateway.admin("/readyz")).status_code == 503
 
 
-async def not_ready(gateway: Gateway) -> bool:
-    """/readyz answers, and with 503."""
-    return (await gateway.admin("/readyz")).status_code == 503
-
-
 async def test_a_stop_is_not_disturbed_by_a_signal(tmp_path: Path) -> None:
     """SIGHUP while the gateway drains: nothing is read any more, and the requests in flight end well."""
     async with MisbehavingOrigin(Answer(delay=1, body=b"worth it")) as origin:

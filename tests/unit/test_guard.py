@@ -1,5 +1,7 @@
 """guard: one addon's exception harms neither the others nor, unless the profile says so, the request."""
 
+import asyncio
+
 import pytest
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.http import HTTPFlow, Response
@@ -106,3 +108,39 @@ def test_a_hook_the_addon_does_not_have_is_not_there() -> None:
     guard, _ = guarded(object(), "open")
     assert getattr(guard, "request", None) is None
     assert guard.addons == []
+
+
+class Slow:
+    """Busy until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.heard: list[str] = []
+
+    async def request(self, flow: HTTPFlow) -> None:
+        await self.go.wait()
+        self.heard.append("request")
+
+    def response(self, flow: HTTPFlow) -> None:
+        self.heard.append("response")
+
+    def done(self) -> None:
+        self.heard.append("done")
+
+
+async def test_a_guard_knows_what_its_addon_is_busy_with_and_ends_its_life() -> None:
+    """An addon that has left the chain finishes what it does, hears nothing more, and gets `done`."""
+    slow = Slow()
+    guard, _ = guarded(slow, "open")
+    under_way = [asyncio.create_task(guard.request(tflow.tflow())) for _ in range(2)]
+    await asyncio.sleep(0)
+    resting = asyncio.create_task(guard.life.rest())
+    await asyncio.sleep(0)
+    assert guard.life.busy == 2 and not resting.done()
+    slow.go.set()
+    await asyncio.gather(*under_way, resting)
+    guard.life.over = True
+    guard.response(tflow.tflow())
+    await guard.request(tflow.tflow())
+    guard.done()
+    assert slow.heard == ["request", "request", "done"]

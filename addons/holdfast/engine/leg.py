@@ -102,6 +102,7 @@ class Leg:
         """From now on this profile holds; servers, circuits and budgets keep what they know."""
         self.plans, self.client = build_plans(profile, self.plans), client_bounds(profile.limits)
         if self._alone:
+            self._alone.given[0].breaker.rules = self.plans[EVERYWHERE].pool.given[0].breaker.rules
             self.replace_servers(self._alone.given[0].endpoint)
 
     def pool_for(self, plan: Plan, flow: HTTPFlow, aimed: Server) -> Pool:
