@@ -35,9 +35,11 @@ class Got:
         if not self.whole:
             assert self.status == 200, self
             return "broken off"
-        if not self.headers.get("proxy-status", "").startswith("holdfast"):
+        if not {"holdfast-capture", "holdfast-capture-id"} & self.headers.keys():
+            assert "error=" not in self.headers.get("proxy-status", ""), self
             return "passed on"
         assert self.status == 503, self
+        assert self.headers["proxy-status"].startswith("holdfast; ")
         assert int(self.headers["retry-after"]) >= 1
         if "holdfast-capture-id" in self.headers:
             assert "holdfast-capture" not in self.headers
@@ -169,5 +171,7 @@ def _failed(error: grpc.aio.AioRpcError) -> Got:
     assert info.domain == "holdfast"
     assert info.metadata.get("capture_id") == headers.get("holdfast-capture-id")
     assert info.reason == ("CAPTURED" if "holdfast-capture-id" in headers else "UPSTREAM_FAILED")
-    whole = "proxy-status" in headers  # else it is the end of a call whose first message was there
+    whole = bool(
+        {"holdfast-capture", "holdfast-capture-id"} & headers.keys()
+    )  # else it is the end of a call whose first message was there
     return Got(503 if whole else 200, headers, whole=whole)

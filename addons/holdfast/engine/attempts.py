@@ -91,13 +91,13 @@ class Attempts:
         assert self._last
         self._leg.attempt_ended(self._last, self._known, failure)
 
-    def verdict(self, failure: Failure) -> Retry | GiveUp:
-        """Whether another attempt follows the one that has just failed."""
+    def verdict(self, failure: Failure, body_held: bool) -> Retry | GiveUp:
+        """Whether another attempt follows the one that has just failed. `body_held`: it could send the whole body."""
         tried = Tried(
             failure=failure,
             method=self._flow.request.method,
             idempotency_key="idempotency-key" in self._flow.request.headers,
-            body_held=not exchange_of(self._flow).get("request_streamed", False),
+            body_held=body_held,
             attempts=len(self._made),
             remaining=self.deadline_at - self._leg.clock(),
         )

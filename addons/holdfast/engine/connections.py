@@ -41,7 +41,8 @@ class UpstreamConnection(Layer):
                 self.http = UpstreamHttp1(self.context)
             self._handle_event = self.http.handle_event  # type: ignore[method-assign]
             yield from self._handle_event(event)
-        yield RegisterHttpConnection(server, err)
+        if not isinstance(self.http, UpstreamHttp2):  # which reports by itself once the server has spoken
+            yield RegisterHttpConnection(server, err)
 
     def leads_to(self, wanted: GetUpstream) -> bool:
         """Whether it was opened for what is wanted."""

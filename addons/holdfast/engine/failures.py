@@ -12,7 +12,7 @@ from holdfast.policy.failure import Failure
 def response_failure(event: ResponseProtocolError, headers_seen: bool) -> Failure:
     """`headers_seen`: whether the response had begun when it broke off."""
     text = event.message
-    if text.startswith(NOT_PROCESSED):
+    if text.startswith(NOT_PROCESSED) and not headers_seen:  # whoever has begun to answer has done something
         return failure.NOT_PROCESSED
     if not headers_seen and text.startswith("stream reset"):
         return Failure("connection_terminated", f"the upstream gave the request up: {text}")
@@ -20,6 +20,6 @@ def response_failure(event: ResponseProtocolError, headers_seen: bool) -> Failur
         return Failure("connection_terminated", "the upstream closed the connection before it answered")
     if text.startswith("unexpected server response") and "b'HTTP/" in text:
         return Failure("http_response_incomplete", "the upstream closed the connection within the response header")
-    if headers_seen and any(word in text for word in ("peer", "closed", "incomplete", "stream reset")):
+    if headers_seen and any(word in text for word in ("peer", "closed", "incomplete", "stream reset", NOT_PROCESSED)):
         return Failure("http_response_incomplete", "the upstream broke off the response body")
     return Failure("http_protocol_error", text[:300])

@@ -1,8 +1,9 @@
 """An HTTP/2 connection to a server (RFC 9113): what mitmproxy's lacks when attempts fail and servers go away.
 
 Stock ends every stream at the first GOAWAY, although the server goes on answering those it has accepted; cannot take
-an attempt back; forgets requests that wait for a free stream when the connection ends; swallows 1xx answers; and keeps
-an entry for each request for as long as the connection lives. (mitmproxy 12.2)
+an attempt back; forgets requests that wait for a free stream when the connection ends; swallows 1xx answers; keeps an
+entry for each request for as long as the connection lives; and sends requests before the server has said a word, so
+that one that is frozen may have got them, and one that takes few streams refuses what is too many. (mitmproxy 12.2)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
     HttpEvent,
+    RegisterHttpConnection,
     RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
@@ -31,6 +33,7 @@ from mitmproxy.proxy.layers.http._http2 import Http2Client
 
 from holdfast.engine.commands import AttemptAbandoned, InterimResponse, PeerTook
 from holdfast.engine.windows import Windows, buffered
+from holdfast.policy.failure import NO_HTTP2
 
 NOT_PROCESSED = "HTTP/2 stream not processed"
 """Begins the message of an error after which the server has certainly not acted (RFC 9113, section 8.7)."""
@@ -45,7 +48,10 @@ _OF_A_STREAM = (
 
 
 class UpstreamHttp2(Http2Client):
-    """Many requests at once. `clock` is monotonic seconds, `backlog` how much of a client's stream it has not taken."""
+    """Many requests at once, as soon as the server's SETTINGS are there: then the connection is reported as open.
+
+    `clock` is monotonic seconds, `backlog` how much of a client's stream it has not taken.
+    """
 
     def __init__(self, context: Context, clock: Callable[[], float], backlog: Callable[[int], int]) -> None:
         super().__init__(context)
@@ -62,11 +68,14 @@ class UpstreamHttp2(Http2Client):
         """Whether another request may go out now."""
         if self._leaving or not self.conn.connected or self.h2_conn.state_machine.state is ConnectionState.CLOSED:
             return False
-        if self.h2_conn.highest_outbound_stream_id > 2**31 - 3:
+        if self.h2_conn.highest_outbound_stream_id > 2**31 - 3 or not self._settled:
             return False
-        # Until the server has said how many it takes, what is too many waits here for a moment.
-        settled = self.provisional_max_concurrency is None
-        return not settled or self.h2_conn.open_outbound_streams < self.h2_conn.remote_settings.max_concurrent_streams
+        return self.h2_conn.open_outbound_streams < self.h2_conn.remote_settings.max_concurrent_streams
+
+    @property
+    def _settled(self) -> bool:
+        """Whether the server has said how many streams it takes (RFC 9113, section 3.4: its first frame)."""
+        return self.provisional_max_concurrency is None
 
     def backlog(self, theirs: int) -> int:
         """Bytes of this client's stream that the server has not made room for."""
@@ -124,6 +133,14 @@ class UpstreamHttp2(Http2Client):
 
     # -- from the server --------------------------------------------------------------------------------------------
 
+    def _handle_event2(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock; a frame that may not be sent ends the connection at its first bytes (RFC 9113, section 4.2)."""
+        yield from super()._handle_event2(event)
+        if isinstance(event, events.DataReceived) and self.conn.connected:
+            fault = _unreadable(bytes(self.h2_conn.incoming_buffer._data[:9]), self.h2_conn.max_inbound_frame_size)
+            if fault:
+                yield from self.protocol_error(fault, h2.errors.ErrorCodes.FRAME_SIZE_ERROR)
+
     def handle_h2_event(self, event: h2.events.Event) -> CommandGenerator[bool]:
         """As stock, but for what is late, for refusals, for the server's leaving and for interim answers."""
         if isinstance(event, _OF_A_STREAM) and event.stream_id not in self.their_stream_id:
@@ -139,7 +156,10 @@ class UpstreamHttp2(Http2Client):
         if isinstance(event, h2.events.StreamReset):
             yield from self._reset(event)
             return False
+        known = self._settled
         done = yield from super().handle_h2_event(event)
+        if self._settled and not known:
+            yield RegisterHttpConnection(self.conn, None)
         if isinstance(event, h2.events.StreamEnded):
             self.streams.pop(event.stream_id, None)
             self._side_done(event.stream_id)
@@ -178,10 +198,16 @@ class UpstreamHttp2(Http2Client):
             yield from self._report_unsent(theirs)
 
     def close_connection(self, msg: str) -> CommandGenerator[None]:
-        """As stock, and the requests that never left are told so."""
+        """As stock, which fails at the second stream if the first lets go; and requests that never left are told so."""
         waiting = list(self.stream_queue)
         self.stream_queue.clear()
-        yield from super().close_connection(msg)
+        yield commands.CloseConnection(self.conn)
+        self._handle_event = self.done  # type: ignore[method-assign]
+        if not self._settled:
+            yield RegisterHttpConnection(self.conn, msg)
+        for ours in list(self.streams):
+            if ours in self.streams:
+                yield from self._fail(ours, msg)
         for theirs in waiting:
             yield from self._report_unsent(theirs)
 
@@ -206,8 +232,7 @@ class UpstreamHttp2(Http2Client):
         return ReceiveHttp(ResponseProtocolError(theirs, NOT_PROCESSED, ErrorCode.GENERIC_SERVER_ERROR))
 
     def _leave(self) -> CommandGenerator[None]:
-        self._handle_event = self.done  # type: ignore[method-assign]
-        yield commands.CloseConnection(self.conn)
+        yield from self.close_connection("the upstream is going away")
 
     def _side_done(self, ours: int) -> None:
         if ours in self._half_done:
@@ -221,6 +246,14 @@ class UpstreamHttp2(Http2Client):
             del self.our_stream_id[theirs]
         self._half_done.discard(ours)
         self.streams.pop(ours, None)
+
+
+def _unreadable(begun: bytes, limit: int) -> str | None:
+    """What is wrong with the frame that has begun to arrive. h2 looks at its length only once it is all there."""
+    if begun.startswith(b"HTTP/"):
+        return NO_HTTP2
+    too_long = len(begun) >= 9 and int.from_bytes(begun[:3], "big") > limit
+    return "the upstream sent a frame that is too long" if too_long else None
 
 
 def _going_away(frame: GoAwayFrame) -> tuple[list[Frame], list[h2.events.Event]]:

@@ -69,6 +69,10 @@ NO_SERVER = Failure("destination_unavailable", "every upstream server is held ba
 NOT_PROCESSED = Failure("destination_unavailable", "the upstream did not take the request")
 
 
+# What makes a server that speaks HTTP/1.1 only answer in it on a connection for HTTP/2.
+NO_HTTP2 = "the upstream does not speak HTTP/2"
+
+
 def answered_with(status: int) -> Failure:
     """The upstream answered, with a status that counts as a failure."""
     return Failure(f"http_{status}", f"the upstream answered {status}", status)
@@ -78,6 +82,8 @@ def connect_failure(message: str, timed_out: bool) -> Failure:
     """The failure behind an error text of the connection attempt (the operating system's or the TLS layer's)."""
     if timed_out:
         return Failure("connection_timeout", "no connection within connect_timeout")
+    if message == NO_HTTP2:
+        return Failure("destination_unavailable", NO_HTTP2)
     token = _connect_token(message.lower())
     return Failure(token, _CONNECT_TEXTS[token])
 

@@ -1,8 +1,8 @@
 """Whether, and after how long, a failed attempt is repeated.
 
 The rules, in their order: the attempts and the deadline bound everything; a failure must be of a class the profile
-names; a request that never reached the upstream may always be repeated; one that may have arrived only if its method
-is listed, or it carries an `Idempotency-Key`, and only while its whole body is still held.
+names; a request that never reached the upstream may be repeated whatever it is; one that may have arrived only if its
+method is listed, or it carries an `Idempotency-Key`; and either only while there is a whole body to send.
 """
 
 from __future__ import annotations
@@ -68,11 +68,10 @@ def backoff(rules: RetryRules, failed: int, jitter: float) -> float:
 def _refusal(rules: RetryRules, tried: Tried) -> str | None:
     if tried.failure.kind not in rules.on:
         return "not_retriable"
-    if tried.failure.reached:
-        if not tried.idempotency_key and tried.method.upper() not in rules.methods:
-            return "method"
-        if not tried.body_held:
-            return "body_streamed"
+    if tried.failure.reached and not tried.idempotency_key and tried.method.upper() not in rules.methods:
+        return "method"
+    if not tried.body_held:
+        return "body_streamed"
     if tried.attempts >= rules.attempts:
         return "attempts"
     return None if tried.remaining > 0 else "deadline"

@@ -34,7 +34,7 @@ POST = replace(GET, method="POST")
         (replace(POST, failure=Failure("connection_timeout", "")), None),
         (replace(POST, idempotency_key=True), None),
         (replace(GET, body_held=False), "body_streamed"),
-        (replace(POST, failure=REFUSED, body_held=False), None),
+        (replace(POST, failure=REFUSED, body_held=False), "body_streamed"),
         (replace(GET, attempts=3), "attempts"),
         (replace(GET, attempts=2), None),
         (replace(GET, remaining=0.0), "deadline"),
