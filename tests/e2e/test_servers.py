@@ -139,7 +139,9 @@ async def test_a_dead_backend_is_not_hit_three_times_as_hard(tmp_path: Path) -> 
             assert {answer.status for answer in answers} == {503}
             # 20 % of 200, and 3 a second over a window of 10.
             assert 200 < len(origin.requests) <= 200 + 40 + 30
-            reasons = {(a.header("proxy-status") or "").rpartition("not-retried=")[2].partition(";")[0] for a in answers}
+            reasons = {
+                (a.header("proxy-status") or "").rpartition("not-retried=")[2].partition(";")[0] for a in answers
+            }
             assert reasons == {"attempts", "budget"}
             figures = await gateway.metrics()
             refused = {k: v for k, v in figures.items() if k[0] == "holdfast_not_retried_total"}
