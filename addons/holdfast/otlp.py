@@ -25,7 +25,7 @@ from holdfast.policy.spans import Span
 from holdfast.profile.hints import without_credentials
 
 if TYPE_CHECKING:
-    from holdfast.tracing import SpanCounts
+    from holdfast.trace_metrics import SpanCounts
 
 logger = logging.getLogger(__name__)
 BATCH = 128  # spans; encoding one takes tens of microseconds in which the event loop shares the interpreter

@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 
 from mitmproxy.http import HTTPFlow
 from msgspec import Meta, Struct, field
-from prometheus_client import CollectorRegistry, Counter
 
 from holdfast.exchange import Exchange, exchange_of
 from holdfast.gateway import Gateway
@@ -31,6 +30,7 @@ from holdfast.policy.spans import Span
 from holdfast.policy.trace_context import TraceParent, is_sampled, parse_traceparent
 from holdfast.profile.hints import without_credentials
 from holdfast.profile.values import Share
+from holdfast.trace_metrics import SpanCounts
 from holdfast.traced import KEY, Noted, noted_of, spans_of
 
 FLUSH = 2.0  # seconds that a stop waits for the collector to take what is left
@@ -105,16 +105,6 @@ def collector_url(settings: TracingSettings) -> str | None:
         return parse_collector(settings.endpoint)
     named = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     return None if named else "http://127.0.0.1:4318/v1/traces"
-
-
-class SpanCounts:
-    """What became of the spans: `holdfast_spans_exported_total`, `holdfast_spans_dropped_total{reason}`."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.exported = Counter("holdfast_spans_exported", "Spans that a collector has taken.", registry=registry)
-        self.dropped = Counter("holdfast_spans_dropped", "Spans that no collector got.", ["reason"], registry=registry)
-        for reason in ("queue_full", "export_failed", "stopped", "not_open"):
-            self.dropped.labels(reason)
 
 
 class Outlet(Protocol):

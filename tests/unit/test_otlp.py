@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from holdfast import otlp
 from holdfast.otlp import BATCH, OtlpOutlet, resource_of
 from holdfast.policy.spans import Span
-from holdfast.tracing import SpanCounts
+from holdfast.trace_metrics import SpanCounts
 
 TRACE, PARENT, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 
