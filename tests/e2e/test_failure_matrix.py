@@ -6,7 +6,6 @@ anything. What else a kept connection sees of an HTTP/1.1 upstream is in `test_u
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -25,7 +24,7 @@ from tests.e2e.matrix_clients import Client, Got, OverGrpc, OverHttp1, OverHttp2
 
 type Speaks = Literal["http/1.1", "h2", "h2c", "grpc"]
 
-SHORT, LONG = "200ms", "20s"
+SHORT, LONG = "250ms", "20s"
 LIMITS = {
     "connection_timeout": "connect_timeout",
     "http_response_timeout": "response_timeout",
@@ -116,7 +115,7 @@ class Bench:
         self.kind = kind
         # Over HTTP/1.1 the next failure begins on a new connection.
         self.well = GrpcAnswer([b"well"]) if kind.client == "grpc" else Answer(body=b"well", hang_up=not self._http2)
-        self._read = 0
+        self._asked = self._read = 0
 
     @property
     def _http2(self) -> bool:
@@ -157,17 +156,23 @@ class Bench:
         if row.fresh and self._http2:
             async with self.origin.refusing():
                 pass  # drops the connections that there are
-            await asyncio.sleep(0.05)
+            await self.noticed()
         self.origin.forget()
         self.origin.plan = row.plan
         door: AbstractAsyncContextManager[None] = (
             getattr(self.origin, row.door)() if row.door else contextlib.nullcontext()
         )
         async with door:
+            if row.door and self._http2:
+                await self.noticed()
             target = f"/{row.token}/x" if row.token in LIMITS else "/other/x"
-            got = await self.client.ask(method, target, headers, body)
-            line = await self.next_line()
+            got, line = await self.ask(method, target, headers, body)
         return got, list(self.origin.requests), line
+
+    async def noticed(self) -> None:
+        """The gateway knows which of its connections have ended: it has gone round its event loop since they did."""
+        for _ in range(3):
+            await self.gateway.admin("/healthz")
 
     async def check_envelope(self, row: Row, column: str, got: Got, line: dict[str, Any]) -> None:
         """What was stored."""
@@ -181,28 +186,32 @@ class Bench:
     async def check_recovery(self, connection: int, kept: bool | None) -> None:
         """The client's connection is served, and the upstream's is used again if it is still good for that."""
         self.origin.plan = self.well
-        got = await self.client.ask("GET", "/well/x", {})
+        got, _ = await self.ask("GET", "/well/x", {})
         assert (got.told, got.body) == ("passed on", b"well")
-        await self.next_line()
         if connection:
             again = self.origin.requests[-1].connection == connection
             assert again is kept, f"connection used again: {again}"
 
-    async def next_line(self) -> dict[str, Any]:
-        """The next line of the access log."""
+    async def ask(
+        self, method: str, target: str, headers: dict[str, str], body: bytes = b""
+    ) -> tuple[Got, dict[str, Any]]:
+        """One request: what the client got, and the line of the access log."""
+        self._asked += 1
+        identifier = f"request-{self._asked}"
+        got = await self.client.ask(method, target, {**headers, "X-Request-ID": identifier}, body)
+        return got, await until(lambda: self._logged(identifier), within=10, every=0.005, what="the log line")
 
-        def ended() -> dict[str, Any] | None:
-            with self.gateway.log_file.open("rb") as file:
-                file.seek(self._read)
-                for text in file:
-                    if not text.endswith(b"\n"):
-                        return None
-                    self._read += len(text)
-                    if text.startswith(b"{") and (line := json.loads(text)).get("message") == "request":
-                        return dict(line)
-            return None
-
-        return await until(ended, within=10, every=0.002, what="the request's log line")
+    def _logged(self, identifier: str) -> dict[str, Any] | None:
+        with self.gateway.log_file.open("rb") as file:
+            file.seek(self._read)
+            for text in file:
+                if not text.endswith(b"\n"):
+                    return None
+                self._read += len(text)
+                line = json.loads(text) if text.startswith(b"{") else {}
+                if (line.get("message"), line.get("request_id")) == ("request", identifier):
+                    return dict(line)
+        return None
 
 
 def profile_of(kind: Kind, url: str, ca_file: str | None) -> dict[str, Any]:
