@@ -322,9 +322,9 @@ A request goes out once the server has said its first word (SETTINGS): one that 
 nothing, or ends it, never had the request. A server says that it has not processed a request by `REFUSED_STREAM`, or by
 a GOAWAY below its stream (RFC 9113, section 8.7): that is as good as never having reached it.
 
-The end of one stream costs no other request anything, and the connection is kept. A connection that was silent for a
-whole timeout is given no new requests, and is closed when those it has are done. A server that takes no more streams
-(SETTINGS_MAX_CONCURRENT_STREAMS) is sent no more on that connection: another one is opened.
+The end of one stream costs no other request anything, and the connection is kept. A connection that has been silent
+while a request ran out of time is given no new ones, and is closed when those it has are done. A server that takes no
+more streams (SETTINGS_MAX_CONCURRENT_STREAMS) is sent no more on that connection: another one is opened.
 """
 _GRPC = """
 ## gRPC

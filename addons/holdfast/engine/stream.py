@@ -387,7 +387,9 @@ class ResilientStream(RequestSide):
             detail = "the upstream stopped sending the body" if in_body else "no answer within response_timeout"
             if now >= self._attempts.deadline_at:
                 detail = "the deadline over all attempts has passed"
-            yield from self._response_failed(Failure(token, detail), waited=silent)
+            # An upload is not silence, however long it took.
+            waited = silent if in_body else min(silent, self._plan.bounds.response_timeout)
+            yield from self._response_failed(Failure(token, detail), waited=waited)
         elif streaming:
             failure = Failure("connection_read_timeout", "the upstream stopped sending the body")
             yield from self._break_off(failure, waited=silent)

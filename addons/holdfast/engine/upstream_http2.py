@@ -119,12 +119,13 @@ class UpstreamHttp2(Http2Client):
             self._forget(ours)
 
     def _abandon(self, theirs: int, waited: float) -> CommandGenerator[None]:
-        """Take an attempt back. A connection that was silent for as long as it was waited for gets no new requests."""
+        """Take an attempt back. A connection that has gone silent gets no new requests."""
         self.stream_queue.pop(theirs, None)
         ours = self.our_stream_id.get(theirs)
         if ours is None:
             return
-        if waited and self._clock() - self._heard_at >= 0.9 * waited:
+        # A new connection too many costs little, a request on one that is frozen a whole timeout.
+        if waited and self._clock() - self._heard_at >= waited / 2:
             self._leaving = True
         if not self.is_closed(ours):
             self.h2_conn.reset_stream(ours, h2.errors.ErrorCodes.CANCEL)
