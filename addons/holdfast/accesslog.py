@@ -59,6 +59,8 @@ class AccessLog:
         if "fate" in exchange:
             return
         exchange["fate"], exchange["reason"] = fate_of(outcome_of(flow, exchange))
+        if exchange["fate"] == "stale" and "holdfast-fate=" not in _proxy_status(flow):
+            show(flow, exchange["fate"], exchange["reason"])  # it took the place of the upstream's answer just now
         clock = self._gateway.leg.clock
         seconds = clock() - exchange.get("started", clock())
         mark(flow, exchange)
@@ -78,6 +80,7 @@ def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
         capture_id=exchange.get("capture_id"),
         rejected=exchange.get("rejected") or _refusal(broken),
         closed_by=exchange.get("closed_by"),
+        cached=(exchange["cached"], exchange["cached_because"]) if "cached" in exchange else None,
         broken=_broken(broken),
     )
 
@@ -85,8 +88,8 @@ def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
 def show(flow: HTTPFlow, fate: str, reason: str) -> None:
     """Tell the client, in `Proxy-Status`, what an ordinary answer does not show by itself."""
     assert flow.response
-    if fate == "ok":
-        return
+    if fate in ("ok", "hit"):
+        return  # Cache-Status tells of a hit
     headers = flow.response.headers
     if exchange_of(flow).get("answered") and "proxy-status" in headers:
         headers["proxy-status"] += f"; holdfast-fate={fate}"
@@ -137,7 +140,13 @@ def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, obj
     for key in ("capture_id", "capture_failed", "not_retried"):
         if key in exchange:
             fields[key] = exchange[key]
+    if "refresh" in exchange:
+        fields["refresh"] = True  # the gateway's own, with the id of the request that caused it
     return fields
+
+
+def _proxy_status(flow: HTTPFlow) -> str:
+    return str(flow.response.headers.get("proxy-status", "")) if flow.response else ""
 
 
 def _refusal(message: str | None) -> str | None:

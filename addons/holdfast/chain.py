@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from holdfast.accesslog import AccessLog, Observer
 from holdfast.admin.health import HealthPage
 from holdfast.admin.listener import AdminListener
+from holdfast.cache import Cache
 from holdfast.collectors import ChainRegistry
 from holdfast.engine.gate import Gate
 from holdfast.engine.leg import build_leg
@@ -86,6 +87,7 @@ class Chain:
         self.members = members
         sink = next((each.addon for each in members if isinstance(each.addon, FailureSink)), None)
         self.gateway.sink, self.gateway.leg.spooling = sink, sink.spooling if sink else None
+        self.gateway.cache = next((each.addon for each in members if isinstance(each.addon, Cache)), None)
         self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics | Tracing)]
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:

@@ -50,6 +50,14 @@ def _call(args: argparse.Namespace) -> int:
         from holdfast.commands.captures import captures
 
         return captures(args)
+    if args.command == "purge":
+        from holdfast.commands.purge import purge
+
+        return purge(args)
+    if args.command == "explain":
+        from holdfast.commands.explain import explain
+
+        return explain(args)
     from holdfast.commands import check
 
     return check.check(args) if args.command == "check" else check.profiles(args)
@@ -70,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     origin.add_argument("--host", default="127.0.0.1")
     origin.add_argument("--port", type=int, default=3000)
     _captures(commands.add_parser("captures", help="the requests that were captured"))
+    _purge(commands.add_parser("purge", help="make stored responses of a running gateway unusable, or stale"))
+    _explain(commands.add_parser("explain", help="what a running gateway's cache would do with a request, and why"))
     return top
 
 
@@ -111,6 +121,28 @@ def _filters(action: argparse.ArgumentParser, limit: int | None) -> None:
     action.add_argument("--state", choices=("pending", "sent", "discarded", "quarantined"))
     action.add_argument("--since", metavar="TIME", help="like 15m, 2h, 2026-01-31T12:00:00Z")
     action.add_argument("--limit", type=int, default=limit, metavar="N")
+
+
+def _purge(purge: argparse.ArgumentParser) -> None:
+    _control(purge)
+    purge.add_argument("--tag", action="append", default=[], metavar="T", help="a surrogate key; may be repeated")
+    purge.add_argument("--url", action="append", default=[], metavar="U", help="as clients write it; may be repeated")
+    purge.add_argument("--all", action="store_true", help="everything")
+    purge.add_argument("--soft", action="store_true", help="stale instead of unusable: it may still serve in need")
+
+
+def _explain(explain: argparse.ArgumentParser) -> None:
+    _control(explain)
+    explain.add_argument("target", metavar="URL", help="as clients write it, like http://127.0.0.1:8080/api/users/1")
+    explain.add_argument("-X", "--method", default="GET")
+    explain.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", help="may be repeated")
+
+
+def _control(action: argparse.ArgumentParser) -> None:
+    """What every command for a running gateway has."""
+    _profile(action)
+    action.add_argument("--admin", metavar="[HOST:]PORT", help="in place of the profile's admin.listen")
+    action.add_argument("--json", action="store_true", help="for programs")
 
 
 def _profile(action: argparse.ArgumentParser) -> None:

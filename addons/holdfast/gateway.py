@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mitmproxy.http import HTTPFlow
 
     from holdfast.outbox import Outbox
+    from holdfast.policy.caching.model import Fields
     from holdfast.profile.settings import Profile
+    from holdfast.stores import Purged
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,18 @@ class CaptureSink(Protocol):
         """The id of the capture, durable on disk when this returns; CaptureRefused otherwise."""
 
 
+class ResponseCache(Protocol):
+    """Where responses are kept, as the control surface sees it."""
+
+    async def purge(
+        self, *, tags: Sequence[str] = (), urls: Sequence[str] = (), everything: bool = False, soft: bool = False
+    ) -> Purged:
+        """What was made unusable; ValueError for what is no URL, StoreUnavailable if it could not be done."""
+
+    async def explain(self, method: str, url: str, fields: Fields) -> dict[str, object]:
+        """What would become of such a request, and which directive decides. Nothing is sent."""
+
+
 @dataclass(slots=True)
 class Gateway:
     """Made once per chain. `phase` goes one way: starting, serving, draining."""
@@ -53,6 +67,7 @@ class Gateway:
     registry: CollectorRegistry
     wall_clock: Callable[[], float] = time.time
     sink: CaptureSink | None = None
+    cache: ResponseCache | None = None
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
     in_flight: int = 0

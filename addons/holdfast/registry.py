@@ -21,6 +21,8 @@ BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "router": ("holdfast.router", "Router"),
         "metrics": ("holdfast.metrics", "Metrics"),
         "tracing": ("holdfast.tracing", "Tracing"),
+        "cache": ("holdfast.cache", "Cache"),
+        "surrogate": ("holdfast.surrogate", "Surrogate"),
         "interceptor": ("holdfast.interceptor", "Interceptor"),
         "failure_sink": ("holdfast.failure_sink", "FailureSink"),
     }

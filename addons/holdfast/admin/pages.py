@@ -6,11 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
+from msgspec import Struct
 from prometheus_client import generate_latest
 from tornado.web import RequestHandler
 
 from holdfast.admin.access import refusal
 from holdfast.admin.health import health_document
+from holdfast.errors import StoreUnavailable
 from holdfast.gateway import Gateway
 from holdfast.outbox.record import STATES, OutboxRecord
 from holdfast.policy.since import parse_since
@@ -84,7 +87,9 @@ class NotFound(Guarded):
         """Any method."""
         super().prepare()
         if not self._finished:
-            self.send_problem(404, "Not found", "the pages are /health /metrics /captures /captures/{id} /config")
+            self.send_problem(
+                404, "Not found", "the pages are /health /metrics /purge /explain /captures /captures/{id} /config"
+            )
 
 
 class Healthz(Page):
@@ -177,6 +182,59 @@ class Capture(Guarded):
             self.send_json(summary(record) | {"request": json.loads(record.value)})
 
 
+class Purge(Guarded):
+    """`{"tags": [...]}`, `{"urls": [...]}` or `{"all": true}`, each with `"soft": true` if stale is enough."""
+
+    async def post(self) -> None:
+        """Answered once it holds everywhere."""
+        cache = self.gateway.cache
+        if cache is None:
+            self.send_problem(404, "No cache", "the profile has no cache")
+            return
+        try:
+            wanted = msgspec.json.decode(self.request.body, type=PurgeRequest)
+            purged = await cache.purge(tags=wanted.tags, urls=wanted.urls, everything=wanted.all, soft=wanted.soft)
+        except ValueError as e:  # msgspec's errors are
+            self.send_problem(400, "Bad purge", str(e))
+            return
+        except StoreUnavailable as e:
+            self.send_problem(503, "Not purged", f"nothing was purged: {e}")
+            return
+        self.send_json({"purged": purged.keys, "soft": purged.soft})
+
+
+class Explain(Guarded):
+    """What would become of a request: `?url=&method=&header=Name: value`."""
+
+    async def get(self) -> None:
+        """Nothing is sent upstream."""
+        cache, url = self.gateway.cache, self.get_query_argument("url", "")
+        if cache is None:
+            self.send_problem(404, "No cache", "the profile has no cache")
+            return
+        if not url.startswith(("http://", "https://")):
+            self.send_problem(400, "No URL", "name it with ?url=http://host/path")
+            return
+        pairs = [each.partition(":") for each in self.get_query_arguments("header")]
+        fields = [(name.strip().encode(), value.strip().encode()) for name, _, value in pairs]
+        self.send_json(await cache.explain(self.get_query_argument("method", "GET"), url, fields))
+
+
+class PurgeRequest(Struct, forbid_unknown_fields=True):
+    """The body of a purge."""
+
+    tags: list[str] = []
+    urls: list[str] = []
+    all: bool = False
+    soft: bool = False
+
+    def __post_init__(self) -> None:
+        if "*" in self.tags:
+            raise ValueError('"*" is no tag: everything is {"all": true}')
+        if not (self.tags or self.urls or self.all):
+            raise ValueError('name what to purge: {"tags": [...]}, {"urls": [...]} or {"all": true}')
+
+
 def summary(record: OutboxRecord) -> dict[str, Any]:
     """What a list shows of a record."""
     return {
@@ -200,6 +258,8 @@ def routes(gateway: Gateway) -> list[Any]:
         (r"/health", HealthReport),
         (r"/metrics", MetricsPage),
         (r"/config", Config),
+        (r"/purge", Purge),
+        (r"/explain", Explain),
         (r"/captures", Captures),
         (r"/captures/([^/]+)", Capture),
         (r".*", NotFound),

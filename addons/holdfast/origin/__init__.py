@@ -1,7 +1,8 @@
 """The sample backend behind `holdfast origin`: something to put a gateway in front of, that breaks when it is told to.
 
 It answers `GET /api/health`, `GET` and `POST /api/users`, `GET`, `PUT` and `DELETE /api/users/{id}` and `GET /api/data`
-(`?size=10MiB` streams that many bytes) in JSON, and it misbehaves on demand:
+(`?size=10MiB` streams that many bytes) in JSON. Users may be cached for ten seconds, longer while they are fetched anew
+or the origin fails; they have an ETag and the surrogate keys `users` and `user-{id}`. And it misbehaves on demand:
 
 - one request: `X-Origin-Fail: 503`, `X-Origin-Delay: 2s`, `X-Origin-Hang: 1`, or `?fail=503`, `?delay=2s`, `?hang=1`;
 - every request: `POST /_control {"fail": 503, "delay": "2s", "hang": true, "reset": true, "times": 2}`, where `times`

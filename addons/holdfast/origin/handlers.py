@@ -16,6 +16,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 from holdfast.origin.state import LOG_LENGTH, Misbehaviour, OriginState
 from holdfast.profile.values import Duration, Size
 
+FRESH = "max-age=10, stale-while-revalidate=30, stale-if-error=600"
 KEPT_BODY = 2**20  # of a larger body only the hash is known
 PAGE = b"0123456789abcdef" * 4096
 type Method = Callable[..., Awaitable[None]]
@@ -100,6 +101,16 @@ class ApiHandler(JsonHandler):
         except msgspec.DecodeError as error:
             raise HTTPError(400, reason="The body must be a JSON object") from error
 
+    def may_be_kept(self, *tags: str) -> None:
+        """Tell caches how long, and the names under which they purge it."""
+        self.set_header("Cache-Control", FRESH)
+        self.set_header("Surrogate-Key", " ".join(tags))
+        self.set_header("Cache-Groups", '"users"')
+
+    def has_changed(self) -> None:
+        """Tell caches that no answer about users is good any more (RFC 9875, section 3)."""
+        self.set_header("Cache-Group-Invalidation", '"users"')
+
     def _note(self, *, complete: bool) -> None:
         self.noted = True
         self.state.served += 1
@@ -162,11 +173,13 @@ class UsersHandler(ApiHandler):
 
     async def get(self) -> None:
         if await self.is_served():
+            self.may_be_kept("users")
             self.answer({"users": list(self.state.users.values())})
 
     async def post(self) -> None:
         if await self.is_served():
             user = self.state.add_user(self.body_fields())
+            self.has_changed()
             self.set_header("Location", f"/api/users/{user['id']}")
             self.answer(user, 201)
 
@@ -176,16 +189,20 @@ class UserHandler(ApiHandler):
 
     async def get(self, number: str) -> None:
         if await self.is_served():
-            self.answer(self._known(number))
+            user = self._known(number)
+            self.may_be_kept("users", f"user-{user['id']}")
+            self.answer(user)
 
     async def put(self, number: str) -> None:
         if await self.is_served():
             self._known(number).update({**self.body_fields(), "id": int(number)})
+            self.has_changed()
             self.answer(self._known(number))
 
     async def delete(self, number: str) -> None:
         if await self.is_served():
             del self.state.users[self._known(number)["id"]]
+            self.has_changed()
             self.set_status(204)
 
     def _known(self, number: str) -> dict[str, Any]:

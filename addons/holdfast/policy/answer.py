@@ -88,6 +88,12 @@ def too_slow_answer(limit: float) -> Answer:
     return problem(408, "request-timeout", "Request timed out", detail, headers=fields)
 
 
+def only_if_cached_answer() -> Answer:
+    """For a request that wants nothing but what is stored, and nothing is (RFC 9111, section 5.2.1.7)."""
+    fields = {"Cache-Status": "holdfast;fwd=request;detail=only-if-cached"}
+    return problem(504, "not-cached", "Not cached", "the request allows stored responses only", headers=fields)
+
+
 def addon_failed_answer(addon: str) -> Answer:
     """For an addon that failed while the profile says `on_error: closed`."""
     fields = {"Proxy-Status": "holdfast; error=proxy_internal_error; holdfast-fate=failed"}

@@ -17,6 +17,7 @@ class Outcome:
     capture_id: str | None = None
     rejected: str | None = None
     closed_by: str | None = None
+    cached: tuple[str, str] | None = None  # (hit or stale, the directive that decided)
     broken: str | None = None  # mitmproxy's text when the exchange broke off
 
 
@@ -28,6 +29,8 @@ def fate_of(outcome: Outcome) -> tuple[str, str]:
         return "rejected", outcome.rejected
     if outcome.closed_by:
         return "failed", f"addon:{outcome.closed_by}"
+    if outcome.cached and not outcome.broken:
+        return outcome.cached
     if outcome.error:
         return "failed", outcome.error
     if outcome.broken:

@@ -18,7 +18,7 @@ def addon(profile, name):
 def test_each_has_a_story():
     """The comment on its first line is what `holdfast profiles` shows."""
     stories = dict(shipped_profiles())
-    assert list(stories) == ["kafka", "minimal", "sidecar", "webhook"]
+    assert list(stories) == ["cache", "gateway", "kafka", "minimal", "sidecar", "webhook"]
     assert all(story.endswith(".") and len(story) > 40 for story in stories.values())
 
 
@@ -45,6 +45,22 @@ def test_sidecar_needs_nothing_and_keeps_what_fails():
     elsewhere = load_profile("sidecar", env={**ENV, "HOLDFAST_UPSTREAM": "https://app.example"})
     assert addon(elsewhere, "failure_sink").broker == "kafka://127.0.0.1:9092"
     assert elsewhere.upstream.servers == ("https://app.example",)
+
+
+def test_cache_needs_nothing_and_keeps_no_requests():
+    """In memory until REDIS_URL says otherwise."""
+    profile = load_profile("cache", env={})
+    assert [entry.name for entry in profile.addons] == ["metrics", "router", "cache", "surrogate"]
+    assert addon(profile, "cache").store == "memory://"
+    shared = load_profile("cache", env={"REDIS_URL": "redis://127.0.0.1:6379/0"})
+    assert addon(shared, "cache").store == "redis://127.0.0.1:6379/0"
+    assert addon(profile, "surrogate").tags["user"] == ("users", "user-{id}")
+
+
+def test_gateway_asks_the_cache_before_it_captures():
+    """All of it, in that order."""
+    names = [entry.name for entry in load_profile("gateway", env={}).addons]
+    assert names == ["metrics", "router", "cache", "surrogate", "interceptor", "failure_sink"]
 
 
 def test_webhook_accepts_what_it_has_stored_and_repeats_no_post():

@@ -1,0 +1,426 @@
+"""The cache: answers from stored responses by RFC 9111, and from stale ones where that is allowed and helps.
+
+Place it after `router` and before `interceptor`, so that a failed upstream is answered from what is stored before a
+failure is captured. `Cache-Status` (RFC 9211) says of every answer what part the cache had in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mitmproxy.connection import Client
+from mitmproxy.http import Headers, HTTPFlow
+from prometheus_client import Counter
+
+from holdfast.answering import as_response
+from holdfast.cache_report import CacheReport, explained, put_answer, strip
+from holdfast.cache_settings import CacheSettings
+from holdfast.cached_flow import Asked, answer_from, asked_by, asked_of_url, storable, unsaid
+from holdfast.errors import StoreUnavailable
+from holdfast.exchange import exchange_of, route_of
+from holdfast.filling import SERVED, Fill, Filling
+from holdfast.gateway import Gateway, Health
+from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
+from holdfast.policy.caching.freshness import current_age, lifetime, with_date
+from holdfast.policy.caching.invalidation import Resource, invalidated
+from holdfast.policy.caching.key import (
+    cache_key,
+    key_of_url,
+    uncacheable_reason,
+)
+from holdfast.policy.caching.model import Fields, StoredResponse
+from holdfast.policy.caching.reuse import (
+    ERRORS,
+    GatewayTimeout,
+    Miss,
+    Pass,
+    Reuse,
+    StaleIfError,
+    StaleWhileRevalidate,
+    Validate,
+    decide,
+)
+from holdfast.policy.caching.storing import NotStored, Stored, may_store
+from holdfast.policy.caching.targeted import policy_of
+from holdfast.policy.caching.validation import (
+    conditional_request,
+    for_the_origin,
+    for_this_client_only,
+    freshened,
+    head_effect,
+    identified,
+    not_modified,
+    unconditional_request,
+)
+from holdfast.policy.failure import NO_SERVER
+from holdfast.stores import EVERYTHING, Lookup, Purged, Store, url_tag
+from holdfast.stores.opening import open_store
+from holdfast.stores.options import StoreOptions
+
+logger = logging.getLogger(__name__)
+
+
+class Cache:
+    """Looks up before the upstream is asked, and keeps what it answers."""
+
+    Settings = CacheSettings
+
+    def __init__(self, settings: CacheSettings, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._store: Store = open_store(
+            settings.store, StoreOptions(max_memory=int(settings.memory)), gateway.wall_clock
+        )
+        self._now = gateway.wall_clock
+        self._fills: dict[str, Fill] = {}
+        self._filling = Filling(self._store, gateway, float(settings.coalesce))
+        self._report = CacheReport(gateway.registry)
+        self._purged = Counter(
+            "holdfast_purged", "Tags, URLs and whole caches purged.", ["kind"], registry=gateway.registry
+        )
+        gateway.checks["redis"] = self._check
+        self.reload(settings)
+
+    def reload(self, settings: CacheSettings) -> None:
+        """A changed profile; what is stored stays."""
+        self._settings, self._rules, self._key_rules = settings, settings.rules(), settings.key_rules()
+        self._filling.wait = float(settings.coalesce)
+
+    @property
+    def store(self) -> Store:
+        """Where responses are kept."""
+        return self._store
+
+    # -- for people -------------------------------------------------------------------------------------------------
+
+    async def purge(
+        self, *, tags: Sequence[str] = (), urls: Sequence[str] = (), everything: bool = False, soft: bool = False
+    ) -> Purged:
+        """Make unusable, or with `soft` stale. ValueError for what is no URL, StoreUnavailable if it cannot be done."""
+        named = [*tags, *(url_tag(key_of_url(url, self._key_rules)) for url in urls)]
+        purged = await self._store.purge([*named, EVERYTHING] if everything else named, soft=soft)
+        for kind, count in (("tag", len(tags)), ("url", len(urls)), ("all", int(everything))):
+            self._purged.labels(kind).inc(count)
+        return purged
+
+    async def explain(self, method: str, url: str, fields: Fields) -> dict[str, object]:
+        """What would become of such a request from here on, and what decides. Nothing is sent, nothing changes."""
+        asked = asked_of_url(method, url, fields, forwarded=self._gateway.profile.upstream.forwarded)
+        passes = uncacheable_reason(method, asked.scheme, asked.host, asked.target, asked.fields, self._key_rules)
+        if passes:
+            return {"decision": "pass", "because": passes}
+        key = self._key(asked)
+        lookup = await self._store.get(key, asked.fields)
+        return explained(key, lookup, self._decide(asked, key, lookup))
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def running(self) -> None:
+        await self._store.start()
+
+    async def done(self) -> None:
+        await self._store.stop()
+
+    # -- before the upstream is asked -------------------------------------------------------------------------------
+
+    async def request(self, flow: HTTPFlow) -> None:
+        if flow.response or route_of(flow) in self._settings.skip:
+            return
+        asked = asked_by(flow)
+        reason = uncacheable_reason(
+            *(asked.method, asked.scheme, asked.host, asked.target, asked.fields, self._key_rules),
+            has_body=asked.has_body,
+        )
+        if reason:
+            self._report.passed(flow, Pass(reason, "method" if reason == "method" else "bypass"))
+            return
+        key = self._key(asked)
+        lookup = await self._store.get(key, asked.fields)
+        refresh = "refresh" in exchange_of(flow)
+        decision = self._decide(asked, key, lookup)
+        if refresh and not isinstance(decision, Validate | Miss):
+            decision = Validate("refresh", "stale", 0.0, 0.0) if lookup.response else Miss("refresh", "miss")
+        await self._act(flow, asked, key, lookup, decision)
+
+    def _decide(self, asked: Asked, key: str, lookup: Lookup) -> Reuse:
+        found, now, soft = lookup.response, self._now(), lookup.soft
+        if self._filling.is_failing(key):
+            decision = decide(asked.method, asked.fields, found, now, self._rules, soft=soft, failing=True)
+            if isinstance(decision, SERVED):
+                return decision
+        return decide(asked.method, asked.fields, found, now, self._rules, soft=soft)
+
+    async def _act(self, flow: HTTPFlow, asked: Asked, key: str, lookup: Lookup, decision: Reuse) -> None:
+        if isinstance(decision, SERVED):
+            assert lookup.response
+            if isinstance(decision, StaleWhileRevalidate) or self._filling.is_due(decision, lookup.response):
+                self._filling.refresh(flow, asked, key)
+            self._report.serve(flow, asked, lookup.response, decision, key, self._now())
+        elif isinstance(decision, GatewayTimeout):
+            flow.response = as_response(only_if_cached_answer(), flow)
+            exchange_of(flow)["answered"] = True
+            self._report.results.labels("only_if_cached").inc()
+        elif isinstance(decision, Pass):
+            self._report.passed(flow, decision)
+        else:
+            await self._fill(flow, Fill(key, asked, lookup, decision, flow.client_conn.id, self._now()))
+
+    async def _fill(self, flow: HTTPFlow, fill: Fill) -> None:
+        """Ask the upstream, unless somebody else is about to have the answer."""
+        asked, missed = fill.asked, isinstance(fill.decision, Miss)
+        # What has just shown that it cannot be stored is not fetched whole for a client that may have it.
+        conditions_pass = for_the_origin(asked.fields) or (missed and self._filling.is_pointless(fill.key))
+        ranged = missed and any(name.lower() == b"range" for name, _ in asked.fields)
+        alone = "refresh" in exchange_of(flow) or asked.method != "GET" or conditions_pass or ranged
+        if not alone and self._filling.wait > 0:
+            try:
+                answered = await self._filling.answered_by_another(fill, self._decide)
+            except BaseException:
+                self._filling.release(fill)
+                raise
+            if answered:
+                self._report.serve(flow, asked, *answered, fill.key, self._now(), collapsed=True)
+                return
+        if not (conditions_pass or ranged):
+            fields, stored = flow.request.headers.fields, fill.lookup.response
+            asking = None if missed or stored is None else conditional_request(fields, stored)
+            if asking is None and asked.method == "GET":
+                asking = unconditional_request(fields)
+            if asking is not None:
+                flow.request.headers = Headers(asking)
+        self._fills[flow.id] = fill
+        fill.since = self._now()
+
+    # -- what the upstream says -------------------------------------------------------------------------------------
+
+    async def responseheaders(self, flow: HTTPFlow) -> None:
+        """Decide early whether anybody need wait for this one; and the last word on what is passed on as it comes."""
+        if flow.response is None:
+            return
+        fill, streamed = self._fills.get(flow.id), bool(flow.response.stream)
+        if fill is None:
+            await self._invalidate(flow)
+        elif exchange_of(flow).get("answered"):
+            self._filling.release(fill)
+        else:
+            self._foresee(flow, fill)
+            if streamed:
+                self._filling.release(fill)
+                del self._fills[flow.id]
+                self._report.forwarded(flow, fill, stored=False)
+        if streamed:
+            strip(flow)
+
+    def _foresee(self, flow: HTTPFlow, fill: Fill) -> None:
+        """Whether the answer can be stored, by its header."""
+        assert flow.response
+        fill.arrived = self._now()
+        candidate = storable(flow, fill.asked, (fill.since, fill.arrived), fill.lookup.as_of)
+        announced = flow.response.headers.get("content-length", "")
+        length = int(announced) if announced.isdigit() else None
+        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules, length=length)
+        if isinstance(verdict, NotStored) and candidate.status != 304:
+            self._filling.pointless(fill, candidate.status, verdict.because)
+
+    async def response(self, flow: HTTPFlow) -> None:
+        fill = self._fills.pop(flow.id, None)
+        if flow.response is None:
+            return
+        try:
+            if fill and flow.response.stream:  # it has grown too large: the client has it, and the body is gone
+                self._filling.pointless(fill, flow.response.status_code, "max-body")
+                self._report.results.labels("miss").inc()
+            elif fill:
+                await self._take(flow, fill)
+        finally:
+            if fill:
+                self._filling.release(fill)
+            strip(flow)
+
+    async def _take(self, flow: HTTPFlow, fill: Fill) -> None:
+        response, exchange = flow.response, exchange_of(flow)
+        assert response
+        if exchange.get("answered") or not exchange.get("attempts"):
+            self._report.forwarded(flow, fill, stored=False)  # the gateway's own answer, or another addon's
+            return
+        stored, status = fill.lookup.response, response.status_code
+        if status == 304 and stored and isinstance(fill.decision, Validate):
+            if identified([stored], response.headers.fields):
+                await self._freshened(flow, fill, stored)
+            else:
+                await self._fetched_anew(flow, fill)
+            return
+        if status in ERRORS and stored:
+            decision = self._failing(fill, stored)
+            if decision:
+                self._report.serve(flow, fill.asked, stored, decision, fill.key, self._now(), fwd_status=status)
+                return
+        if fill.asked.method == "HEAD":
+            await self._learn_from_head(flow, fill)
+            self._report.forwarded(flow, fill, stored=False)
+            return
+        await self._keep(flow, fill)
+
+    async def _fetched_anew(self, flow: HTTPFlow, fill: Fill) -> None:
+        """RFC 9111, section 4.3.4: a 304 about another response than the one asked about is of no use to anybody.
+
+        What is stored goes, since the origin cannot be asked about it; the whole is fetched, and is this one's answer.
+        """
+        await self._drop([fill.key])
+        if "refresh" in exchange_of(flow):
+            return  # nobody waits for the answer
+        again = await self._filling.fetched_anew(flow, fill.asked, fill.key)
+        exchange, other = exchange_of(flow), exchange_of(again)
+        if "error" in other:
+            exchange["error"], exchange["detail"] = other["error"], other.get("detail", "")
+        if again.response is None:
+            flow.response = as_response(upstream_failed_answer(NO_SERVER, ""), flow)
+            exchange["answered"] = True
+            return
+        exchange["answered"] = other.get("answered", False)
+        whole = storable(again, fill.asked, (fill.since, self._now()), fill.lookup.as_of)
+        put_answer(flow, answer_from(whole, fill.asked, self._now()))
+        self._report.results.labels("miss").inc()
+
+    async def _freshened(self, flow: HTTPFlow, fill: Fill, stored: StoredResponse) -> None:
+        """RFC 9111, section 4.3.4."""
+        assert flow.response
+        fields, new = flow.response.headers.fields, self._updated(flow, fill, stored)
+        verdict = may_store("GET", fill.asked.fields, new, self._rules)
+        kept = not isinstance(verdict, NotStored) and "untaggable" not in exchange_of(flow)
+        if isinstance(verdict, NotStored) or not kept:
+            await self._drop([fill.key])  # what is stored would be used by rules that no longer hold
+        else:
+            new = _without(new, verdict.withheld)
+            await self._store.touch(fill.key, new, keep=verdict.keep_for)
+        self._filling.recovered(fill.key)
+        answer = answer_from(new, fill.asked, self._now())
+        for name, value in for_this_client_only(fields):
+            answer.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        put_answer(flow, answer)
+        self._report.forwarded(flow, fill, stored=kept, fwd_status=304, ttl=self._ttl(new), result="revalidated")
+
+    async def _keep(self, flow: HTTPFlow, fill: Fill) -> None:
+        """Store it if that is allowed; the client gets it either way."""
+        assert flow.response
+        candidate = storable(flow, fill.asked, (fill.since, fill.arrived or self._now()), fill.lookup.as_of)
+        exchange, withheld = exchange_of(flow), unsaid(fill.asked, candidate, self._rules)
+        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules)
+        if withheld and not isinstance(verdict, NotStored):
+            verdict = NotStored(withheld)
+        if "untaggable" in exchange:
+            verdict = NotStored(f"tags-{exchange['untaggable']}")  # a purge could not find it
+        refused = await self._put(fill, candidate, verdict)
+        if not_modified(fill.asked.fields, candidate):  # its condition had been taken off, or the origin has none
+            put_answer(flow, answer_from(candidate, fill.asked, self._now()))
+        self._report.forwarded(flow, fill, stored=not refused, ttl=self._ttl(candidate), detail=refused or None)
+
+    async def _put(self, fill: Fill, candidate: StoredResponse, verdict: Stored | NotStored) -> str:
+        """Why it is not stored; empty if it is."""
+        if candidate.status not in ERRORS:
+            self._filling.recovered(fill.key)
+        if isinstance(verdict, NotStored):
+            self._filling.pointless(fill, candidate.status, verdict.because)
+            return verdict.because
+        return await self._store.put(fill.key, _without(candidate, verdict.withheld), keep=verdict.keep_for)
+
+    async def _learn_from_head(self, flow: HTTPFlow, fill: Fill) -> None:
+        """RFC 9111, section 4.3.5."""
+        stored = fill.lookup.response
+        assert flow.response
+        if not stored:
+            return
+        effect = head_effect(stored, flow.response.status_code, flow.response.headers.fields)
+        if effect == "stale":
+            await self._drop([fill.key], soft=True)
+        elif effect == "update":
+            new = self._updated(flow, fill, stored)
+            verdict = may_store("GET", fill.asked.fields, new, self._rules)
+            if not isinstance(verdict, NotStored):
+                await self._store.touch(fill.key, _without(new, verdict.withheld), keep=verdict.keep_for)
+
+    def _updated(self, flow: HTTPFlow, fill: Fill, stored: StoredResponse) -> StoredResponse:
+        """What is stored, as this flow's answer leaves it (RFC 9111, section 3.2)."""
+        assert flow.response
+        arrived = fill.arrived or self._now()
+        new = freshened(
+            stored,
+            flow.response.headers.fields,
+            request=fill.asked.fields,
+            request_time=fill.since,
+            response_time=arrived,
+        )
+        tags = dict.fromkeys([*stored.tags, *exchange_of(flow).get("tags", ())])
+        return replace(new, headers=with_date(new.headers, arrived), as_of=fill.lookup.as_of, tags=tuple(tags))
+
+    async def upstream_failed(self, flow: HTTPFlow) -> None:
+        """In place of an error, what is stored, where it may be used although it is stale (RFC 5861, section 4)."""
+        fill = self._fills.get(flow.id)
+        stored = fill.lookup.response if fill else None
+        decision = self._failing(fill, stored) if fill and stored else None
+        if fill and stored and decision:
+            del self._fills[flow.id]
+            self._filling.release(fill)
+            status = flow.response.status_code if flow.response else None
+            self._report.serve(flow, fill.asked, stored, decision, fill.key, self._now(), fwd_status=status)
+
+    def _failing(self, fill: Fill, stored: StoredResponse) -> StaleIfError | None:
+        """Whether it may be used in place of an error."""
+        asked, soft = fill.asked, fill.lookup.soft
+        decision = decide(asked.method, asked.fields, stored, self._now(), self._rules, soft=soft, failing=True)
+        if not isinstance(decision, StaleIfError):
+            return None
+        self._filling.failed(fill.key)
+        return decision
+
+    def error(self, flow: HTTPFlow) -> None:
+        fill = self._fills.pop(flow.id, None)
+        if fill:
+            self._filling.release(fill)
+
+    def client_disconnected(self, client: Client) -> None:
+        """Whatever was under way for this client brings nothing any more."""
+        for flow_id in [each for each, fill in self._fills.items() if fill.client == client.id]:
+            self._filling.release(self._fills.pop(flow_id))
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _key(self, asked: Asked) -> str:
+        return cache_key(asked.method, asked.scheme, asked.host, asked.target, self._key_rules)
+
+    def _ttl(self, stored: StoredResponse) -> float:
+        policy = policy_of(stored.headers, self._rules)
+        return lifetime(stored, policy, self._rules).seconds - current_age(stored, self._now())
+
+    async def _invalidate(self, flow: HTTPFlow) -> None:
+        """RFC 9111, section 4.4."""
+        if "cached" in exchange_of(flow) or flow.response is None or exchange_of(flow).get("answered"):
+            return
+        asked = asked_by(flow)
+        resource = Resource(asked.scheme, asked.host, asked.target)
+        named = invalidated(asked.method, flow.response.status_code, resource, flow.response.headers.fields)
+        keys = [cache_key("GET", each.scheme, each.host, each.target, self._key_rules) for each in named]
+        if keys:
+            await self._drop(keys)
+
+    async def _drop(self, keys: Sequence[str], *, soft: bool = False) -> None:
+        """No purge that somebody asked for: if it fails, the client gets its answer all the same."""
+        try:
+            await self._store.purge([url_tag(key) for key in keys], soft=soft)
+        except StoreUnavailable as error:
+            logger.warning("stored responses not invalidated", extra={"keys": len(keys), "error": str(error)})
+
+    async def _check(self) -> Health:
+        found = self._store.health()
+        if self._settings.store.startswith("memory:"):
+            return Health("not_configured", figures=dict(found.figures))
+        return Health("ok" if found.ok else "failing", found.detail, figures={"mode": found.mode, **found.figures})
+
+
+def _without(stored: StoredResponse, withheld: frozenset[str]) -> StoredResponse:
+    """What `private=` and `no-cache=` name is not kept (RFC 9111, section 5.2.2)."""
+    if not withheld:
+        return stored
+    kept = tuple((n, v) for n, v in stored.headers if n.decode("latin-1").lower() not in withheld)
+    return replace(stored, headers=kept)

@@ -1,0 +1,125 @@
+"""What the cache says of its part in an answer: Cache-Status (RFC 9211), the metric, and what clients do not see."""
+
+from __future__ import annotations
+
+from mitmproxy.http import HTTPFlow, Response
+from prometheus_client import CollectorRegistry, Counter
+
+from holdfast.cached_flow import Asked, answer_from, tell
+from holdfast.exchange import exchange_of
+from holdfast.filling import Fill, Served
+from holdfast.policy.caching.model import StoredResponse
+from holdfast.policy.caching.reuse import Fresh, Pass, Reuse
+from holdfast.policy.caching.status import CacheStatus
+from holdfast.policy.caching.targeted import STRIPPED
+from holdfast.stores import Lookup
+
+
+class CacheReport:
+    """Makes answers from what is stored, and marks those that are not."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.results = Counter(
+            "holdfast_cache_requests", "What the cache did with a request.", ["result"], registry=registry
+        )
+
+    def serve(
+        self,
+        flow: HTTPFlow,
+        asked: Asked,
+        stored: StoredResponse,
+        decision: Served,
+        key: str,
+        now: float,
+        *,
+        collapsed: bool = False,
+        fwd_status: int | None = None,
+    ) -> None:
+        """Answer from what is stored."""
+        answer = answer_from(stored, asked, now)
+        stale = not isinstance(decision, Fresh)
+        exchange = exchange_of(flow)
+        exchange["cached"], exchange["cached_because"] = "stale" if stale else "hit", decision.because
+        failed = exchange.get("error") is not None or fwd_status is not None
+        status = CacheStatus(
+            fwd="miss" if collapsed else "stale" if failed else None,
+            fwd_status=fwd_status,
+            ttl=decision.ttl,
+            collapsed=True if collapsed else None,
+            key=key,
+            detail=decision.because if stale else None,
+        )
+        tell(answer, status)
+        put_answer(flow, answer)
+        self.results.labels("stale" if stale else "hit").inc()
+
+    def passed(self, flow: HTTPFlow, decision: Pass) -> None:
+        """The cache has no part in this request."""
+        exchange_of(flow)["cache_pass"] = f"{decision.fwd}:{decision.because}"
+        self.results.labels("pass").inc()
+
+    def forwarded(
+        self,
+        flow: HTTPFlow,
+        fill: Fill,
+        *,
+        stored: bool,
+        fwd_status: int | None = None,
+        ttl: float | None = None,
+        detail: str | None = None,
+        result: str = "miss",
+    ) -> None:
+        """The upstream has been asked."""
+        assert flow.response
+        status = CacheStatus(
+            fwd=fill.decision.fwd,
+            fwd_status=fwd_status,
+            ttl=ttl if stored else None,
+            stored=stored,
+            collapsed=fill.collapsed,
+            key=fill.key,
+            detail=detail or fill.lookup.degraded or None,
+        )
+        tell(flow.response, status)
+        self.results.labels(result).inc()
+
+
+def put_answer(flow: HTTPFlow, answer: Response) -> None:
+    """The gateway's answer in place of the upstream's, with the request's id."""
+    request_id = exchange_of(flow).get("request_id")
+    if request_id:
+        answer.headers["X-Request-ID"] = request_id
+    flow.response = answer
+
+
+def strip(flow: HTTPFlow) -> None:
+    """What is meant for caches like this one goes no further; where one had no part, it says why."""
+    if flow.response is None or flow.response.status_code == 101:
+        return  # what follows is no HTTP, and its header is the handshake's
+    for name in STRIPPED:
+        flow.response.headers.pop(name, None)
+    passed = exchange_of(flow).pop("cache_pass", None)
+    if passed:
+        fwd, _, because = passed.partition(":")
+        tell(flow.response, CacheStatus(fwd=fwd, detail=because if because != fwd else None))
+
+
+def explained(key: str, lookup: Lookup, decision: Reuse) -> dict[str, object]:
+    """A decision for people: the key, what is stored, what would be done, and which directive decided."""
+    told: dict[str, object] = {"key": key, "decision": type(decision).__name__, "because": decision.because}
+    told |= {name: getattr(decision, name) for name in ("age", "ttl", "fwd") if hasattr(decision, name)}
+    told["stored"] = _described(lookup.response) if lookup.response else None
+    told["soft_purged"], told["store"] = lookup.soft, lookup.degraded or lookup.level or "nothing stored"
+    return told
+
+
+def _described(stored: StoredResponse) -> dict[str, object]:
+    """What a person is told of a stored response; its body only by length."""
+    return {
+        "status": stored.status,
+        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in stored.headers],
+        "bytes": len(stored.body),
+        "arrived": stored.response_time,
+        "vary": dict(stored.selecting),
+        "tags": list(stored.tags),
+    }

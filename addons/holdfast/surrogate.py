@@ -1,0 +1,102 @@
+"""Surrogate keys: names by which many stored responses are purged at once.
+
+What the operator gets: tags from the origin's `Surrogate-Key`, `Cache-Tag`, `xkey` and `Cache-Groups`, and from the
+routes of the profile (`user-{id}`), taken off the answer before the client sees it; and purges by tag. Place it after
+`cache`, whose store it purges.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+from mitmproxy.http import HTTPFlow
+from msgspec import Meta, Struct, field
+from prometheus_client import Counter
+
+from holdfast.cached_flow import asked_by
+from holdfast.exchange import exchange_of, route_of
+from holdfast.gateway import Gateway
+from holdfast.policy.caching.invalidation import Resource, origin
+from holdfast.policy.caching.tags import (
+    FOR_CACHES,
+    TagLimits,
+    Tags,
+    check_pattern,
+    groups_invalidated,
+    merged,
+    response_tags,
+    route_tags,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class SurrogateSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which responses have which surrogate keys."""
+
+    tags: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(description='By route, with its parameters in braces: `user: ["users", "user-{id}"]`.'),
+    ] = field(default_factory=dict)
+    strip: Annotated[bool, Meta(description="Take the header fields with tags off the answer.")] = True
+    max_tags: Annotated[int, Meta(description="Of one response; one with more is not stored.", ge=1)] = 1000
+    max_length: Annotated[int, Meta(description="Of one tag, in characters.", ge=1)] = 1024
+
+    def __post_init__(self) -> None:
+        for patterns in self.tags.values():
+            for pattern in patterns:
+                check_pattern(pattern)
+
+
+class Surrogate:
+    """Finds the tags of a response while its header passes, before the cache stores it."""
+
+    Settings = SurrogateSettings
+
+    def __init__(self, settings: SurrogateSettings, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._faults = Counter(
+            "holdfast_surrogate_refused", "Tags that were refused, by reason.", ["reason"], registry=gateway.registry
+        )
+        self.reload(settings)
+
+    def reload(self, settings: SurrogateSettings) -> None:
+        """A changed profile."""
+        self._settings = settings
+        self._limits = TagLimits(count=settings.max_tags, length=settings.max_length)
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        exchange = exchange_of(flow)
+        if flow.response is None or "cached" in exchange:
+            return
+        fields, asked = flow.response.headers.fields, asked_by(flow)
+        where = origin(Resource(asked.scheme, asked.host, asked.target))
+        patterns = self._settings.tags.get(route_of(flow), ())
+        found = merged(
+            [
+                response_tags(fields, where, self._limits),
+                route_tags(patterns, exchange.get("route_params", {}), self._limits),
+            ],
+            self._limits,
+        )
+        self._report(found, exchange.get("request_id", ""))
+        exchange["tags"] = list(found.tags)
+        if found.faults:
+            exchange["untaggable"] = found.faults[0].reason
+        if self._settings.strip:
+            flow.response.headers.fields = tuple((n, v) for n, v in fields if n.lower() not in FOR_CACHES)
+        exchange["purges"] = list(groups_invalidated(asked.method, fields, where).tags)
+
+    async def response(self, flow: HTTPFlow) -> None:
+        """What an unsafe request's answer says must go, goes before the client has the answer (RFC 9875, section 3)."""
+        tags = exchange_of(flow).get("purges")
+        cache = self._gateway.cache
+        if tags and cache and flow.response and 200 <= flow.response.status_code < 400:
+            await cache.purge(tags=tags)
+
+    def _report(self, found: Tags, request_id: str) -> None:
+        for fault in found.faults:
+            self._faults.labels(fault.reason).inc()
+            told = {"source": fault.source, "reason": fault.reason, "tag": fault.shown, "request_id": request_id}
+            logger.warning("surrogate key refused: the response is not stored", extra=told)

@@ -1,0 +1,17 @@
+"""A cluster of real Redis servers, shared by the tests that do not break it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services.redis import RedisCluster
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """Three nodes. Where there is a Redis to test with there is a redis-server to start."""
+    assert redis_url
+    with RedisCluster(tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
