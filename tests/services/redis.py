@@ -103,7 +103,9 @@ class RedisCluster:
     SLOTS = 16384
 
     def __init__(self, data: Path, options: Sequence[str] = ()) -> None:
-        self.nodes = [self._node(data / str(number), options) for number in range(3)]
+        self.data = data
+        self.options = tuple(options)
+        self.nodes: list[RedisServer] = []
 
     @property
     def url(self) -> str:
@@ -116,10 +118,22 @@ class RedisCluster:
 
     def start(self) -> Self:
         """All nodes, made a cluster; ready when this returns."""
-        for node in self.nodes:
-            node.start()
-        for node in self.nodes:
-            node.wait_ready()
+        for attempt in range(3):
+            self.nodes = [self._node(self.data / f"{attempt}-{number}", self.options) for number in range(3)]
+            try:
+                for node in self.nodes:
+                    node.start()
+                for node in self.nodes:
+                    node.wait_ready()
+                break
+            except ServiceError:  # six ports at once: now and then another process is quicker
+                self.stop()
+                if attempt == 2:
+                    raise
+        self._join()
+        return self.wait_ready()
+
+    def _join(self) -> None:
         count = len(self.nodes)
         for number, node in enumerate(self.nodes):
             with node.client() as client:
@@ -128,7 +142,6 @@ class RedisCluster:
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
                 for other in self.nodes[:number]:
                     client.execute_command("CLUSTER", "MEET", LOOPBACK, other.port, other.bus)
-        return self.wait_ready()
 
     def wait_ready(self, within: float = 20.0) -> Self:
         """Until every node calls the cluster whole."""
