@@ -87,11 +87,6 @@ class Cache:
         self._settings, self._rules, self._key_rules = settings, settings.rules(), settings.key_rules()
         self._filling.wait = float(settings.coalesce)
 
-    @property
-    def store(self) -> Store:
-        """Where responses are kept."""
-        return self._store
-
     # -- for people -------------------------------------------------------------------------------------------------
 
     async def purge(

@@ -94,7 +94,6 @@ def unsaid(asked: Asked, stored: StoredResponse, rules: CacheRules) -> str | Non
 def answer_from(stored: StoredResponse, asked: Asked, now: float) -> Response:
     """What this client gets of it: 304, a part, the header alone, or the whole (RFC 9110, section 13.2.2)."""
     status, fields, body = stored.status, stored.headers, stored.body
-    part = None
     if not_modified(asked.fields, stored):
         status, fields, body = 304, tuple(not_modified_fields(stored)), b""
     elif part := part_of(asked.method, asked.fields, stored):

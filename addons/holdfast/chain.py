@@ -17,7 +17,6 @@ from prometheus_client.registry import Collector
 from holdfast.accesslog import AccessLog, Observer
 from holdfast.admin.health import HealthPage
 from holdfast.admin.listener import AdminListener
-from holdfast.cache import Cache
 from holdfast.collectors import ChainRegistry
 from holdfast.engine.gate import Gate
 from holdfast.engine.leg import build_leg
@@ -26,7 +25,7 @@ from holdfast.engine.timers import Timers
 from holdfast.engine.upstream import UpstreamLeg, engine_options
 from holdfast.errors import Fault, ProfileError
 from holdfast.failure_sink import FailureSink
-from holdfast.gateway import Gateway, HealthCheck
+from holdfast.gateway import Gateway, HealthCheck, ResponseCache
 from holdfast.guard import Guard
 from holdfast.intake import Intake
 from holdfast.metrics import Metrics
@@ -87,7 +86,7 @@ class Chain:
         self.members = members
         sink = next((each.addon for each in members if isinstance(each.addon, FailureSink)), None)
         self.gateway.sink, self.gateway.leg.spooling = sink, sink.spooling if sink else None
-        self.gateway.cache = next((each.addon for each in members if isinstance(each.addon, Cache)), None)
+        self.gateway.cache = next((each.addon for each in members if isinstance(each.addon, ResponseCache)), None)
         self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics | Tracing)]
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:

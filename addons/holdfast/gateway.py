@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -46,6 +46,7 @@ class CaptureSink(Protocol):
         """The id of the capture, durable on disk when this returns; CaptureRefused otherwise."""
 
 
+@runtime_checkable
 class ResponseCache(Protocol):
     """Where responses are kept, as the control surface sees it."""
 
