@@ -12,27 +12,24 @@ from dataclasses import replace
 
 from mitmproxy.connection import Client
 from mitmproxy.http import Headers, HTTPFlow
-from prometheus_client import Counter
 
 from holdfast.answering import as_response
-from holdfast.cache_report import CacheReport, explained, put_answer, strip
-from holdfast.cache_settings import CacheSettings
-from holdfast.cached_flow import Asked, answer_from, asked_by, asked_of_url, storable, unsaid
-from holdfast.errors import StoreUnavailable
+from holdfast.caching.filling import SERVED, Fill, Filling
+from holdfast.caching.flow import Asked, answer_from, asked_by, asked_of_url, storable, unsaid
+from holdfast.caching.purging import Purging
+from holdfast.caching.report import CacheReport, StoreFigures, explained, put_answer, strip
+from holdfast.caching.rewarming import Rewarming, Wanted
+from holdfast.caching.settings import CacheSettings
 from holdfast.exchange import exchange_of, route_of
-from holdfast.filling import SERVED, Fill, Filling
 from holdfast.gateway import Gateway, Health
 from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
 from holdfast.policy.caching.freshness import current_age, lifetime, with_date
 from holdfast.policy.caching.invalidation import Resource, invalidated
-from holdfast.policy.caching.key import (
-    cache_key,
-    key_of_url,
-    uncacheable_reason,
-)
-from holdfast.policy.caching.model import Fields, StoredResponse
+from holdfast.policy.caching.key import cache_key, uncacheable_reason
+from holdfast.policy.caching.model import CacheRules, Fields, StoredResponse
 from holdfast.policy.caching.reuse import (
     ERRORS,
+    Fresh,
     GatewayTimeout,
     Miss,
     Pass,
@@ -55,7 +52,7 @@ from holdfast.policy.caching.validation import (
     unconditional_request,
 )
 from holdfast.policy.failure import NO_SERVER
-from holdfast.stores import EVERYTHING, Lookup, Purged, Store, url_tag
+from holdfast.stores import Lookup, Purged, Store
 from holdfast.stores.opening import open_store
 from holdfast.stores.options import StoreOptions
 
@@ -76,38 +73,42 @@ class Cache:
         self._fills: dict[str, Fill] = {}
         self._filling = Filling(self._store, gateway, float(settings.coalesce))
         self._report = CacheReport(gateway.registry)
-        self._purged = Counter(
-            "holdfast_purged", "Tags, URLs and whole caches purged.", ["kind"], registry=gateway.registry
-        )
+        self._purging = Purging(self._store, gateway.registry)
+        gateway.registry.register(StoreFigures(self._store))
+        self._rewarming = Rewarming(self._warm, gateway.registry)
+        self._store.on_purge(self._rewarming.purged)
         gateway.checks["redis"] = self._check
         self.reload(settings)
 
     def reload(self, settings: CacheSettings) -> None:
         """A changed profile; what is stored stays."""
         self._settings, self._rules, self._key_rules = settings, settings.rules(), settings.key_rules()
+        self._rules_of_routes = settings.rules_of_routes()
         self._filling.wait = float(settings.coalesce)
+        self._purging.key_rules = self._key_rules
+        self._purging.allow(settings.purge_from)
+        self._rewarming.settings = settings.rewarm
 
     # -- for people -------------------------------------------------------------------------------------------------
 
     async def purge(
         self, *, tags: Sequence[str] = (), urls: Sequence[str] = (), everything: bool = False, soft: bool = False
     ) -> Purged:
-        """Make unusable, or with `soft` stale. ValueError for what is no URL, StoreUnavailable if it cannot be done."""
-        named = [*tags, *(url_tag(key_of_url(url, self._key_rules)) for url in urls)]
-        purged = await self._store.purge([*named, EVERYTHING] if everything else named, soft=soft)
-        for kind, count in (("tag", len(tags)), ("url", len(urls)), ("all", int(everything))):
-            self._purged.labels(kind).inc(count)
-        return purged
+        """Make unusable, or with `soft` stale. ValueError for what is no tag or URL, StoreUnavailable if it fails."""
+        return await self._purging.purge(tags=tags, urls=urls, everything=everything, soft=soft)
 
     async def explain(self, method: str, url: str, fields: Fields) -> dict[str, object]:
         """What would become of such a request from here on, and what decides. Nothing is sent, nothing changes."""
-        asked = asked_of_url(method, url, fields, forwarded=self._gateway.profile.upstream.forwarded)
+        router, forwarded = self._gateway.router, self._gateway.profile.upstream.forwarded
+        asked = asked_of_url(method, url, fields, router, forwarded=forwarded)
+        if asked.route in self._settings.skip:
+            return {"decision": "pass", "because": "skip", "route": asked.route}
         passes = uncacheable_reason(method, asked.scheme, asked.host, asked.target, asked.fields, self._key_rules)
         if passes:
-            return {"decision": "pass", "because": passes}
+            return {"decision": "pass", "because": passes, "route": asked.route}
         key = self._key(asked)
         lookup = await self._store.get(key, asked.fields)
-        return explained(key, lookup, self._decide(asked, key, lookup))
+        return {"route": asked.route} | explained(key, lookup, self._decide(asked, key, lookup))
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -115,12 +116,18 @@ class Cache:
         await self._store.start()
 
     async def done(self) -> None:
+        self._rewarming.stop()
         await self._store.stop()
 
     # -- before the upstream is asked -------------------------------------------------------------------------------
 
     async def request(self, flow: HTTPFlow) -> None:
-        if flow.response or route_of(flow) in self._settings.skip:
+        if flow.response:
+            return
+        if self._purging.is_ours(flow.request.method):
+            await self._purging.answer(flow, asked_by(flow))
+            return
+        if route_of(flow) in self._settings.skip:
             return
         asked = asked_by(flow)
         reason = uncacheable_reason(
@@ -139,19 +146,20 @@ class Cache:
         await self._act(flow, asked, key, lookup, decision)
 
     def _decide(self, asked: Asked, key: str, lookup: Lookup) -> Reuse:
-        found, now, soft = lookup.response, self._now(), lookup.soft
+        found, now, soft, rules = lookup.response, self._now(), lookup.soft, self._rules_for(asked)
         if self._filling.is_failing(key):
-            decision = decide(asked.method, asked.fields, found, now, self._rules, soft=soft, failing=True)
+            decision = decide(asked.method, asked.fields, found, now, rules, soft=soft, failing=True)
             if isinstance(decision, SERVED):
                 return decision
-        return decide(asked.method, asked.fields, found, now, self._rules, soft=soft)
+        return decide(asked.method, asked.fields, found, now, rules, soft=soft)
 
     async def _act(self, flow: HTTPFlow, asked: Asked, key: str, lookup: Lookup, decision: Reuse) -> None:
         if isinstance(decision, SERVED):
             assert lookup.response
             if isinstance(decision, StaleWhileRevalidate) or self._filling.is_due(decision, lookup.response):
                 self._filling.refresh(flow, asked, key)
-            self._report.serve(flow, asked, lookup.response, decision, key, self._now())
+            self._report.serve(flow, asked, lookup.response, decision, key, self._now(), degraded=lookup.degraded)
+            self._rewarming.note(flow, asked, key, lookup.response)
         elif isinstance(decision, GatewayTimeout):
             flow.response = as_response(only_if_cached_answer(), flow)
             exchange_of(flow)["answered"] = True
@@ -214,7 +222,7 @@ class Cache:
         candidate = storable(flow, fill.asked, (fill.since, fill.arrived), fill.lookup.as_of)
         announced = flow.response.headers.get("content-length", "")
         length = int(announced) if announced.isdigit() else None
-        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules, length=length)
+        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked), length=length)
         if isinstance(verdict, NotStored) and candidate.status != 304:
             self._filling.pointless(fill, candidate.status, verdict.because)
 
@@ -262,7 +270,7 @@ class Cache:
 
         What is stored goes, since the origin cannot be asked about it; the whole is fetched, and is this one's answer.
         """
-        await self._drop([fill.key])
+        await self._purging.drop([fill.key])
         if "refresh" in exchange_of(flow):
             return  # nobody waits for the answer
         again = await self._filling.fetched_anew(flow, fill.asked, fill.key)
@@ -282,10 +290,10 @@ class Cache:
         """RFC 9111, section 4.3.4."""
         assert flow.response
         fields, new = flow.response.headers.fields, self._updated(flow, fill, stored)
-        verdict = may_store("GET", fill.asked.fields, new, self._rules)
+        verdict = may_store("GET", fill.asked.fields, new, self._rules_for(fill.asked))
         kept = not isinstance(verdict, NotStored) and "untaggable" not in exchange_of(flow)
         if isinstance(verdict, NotStored) or not kept:
-            await self._drop([fill.key])  # what is stored would be used by rules that no longer hold
+            await self._purging.drop([fill.key])  # what is stored would be used by rules that no longer hold
         else:
             new = _without(new, verdict.withheld)
             await self._store.touch(fill.key, new, keep=verdict.keep_for)
@@ -294,22 +302,28 @@ class Cache:
         for name, value in for_this_client_only(fields):
             answer.headers.add(name.decode("latin-1"), value.decode("latin-1"))
         put_answer(flow, answer)
-        self._report.forwarded(flow, fill, stored=kept, fwd_status=304, ttl=self._ttl(new), result="revalidated")
+        self._report.forwarded(
+            flow, fill, stored=kept, fwd_status=304, ttl=self._ttl(new, fill.asked), result="revalidated"
+        )
 
     async def _keep(self, flow: HTTPFlow, fill: Fill) -> None:
         """Store it if that is allowed; the client gets it either way."""
         assert flow.response
         candidate = storable(flow, fill.asked, (fill.since, fill.arrived or self._now()), fill.lookup.as_of)
-        exchange, withheld = exchange_of(flow), unsaid(fill.asked, candidate, self._rules)
-        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules)
+        exchange, withheld = exchange_of(flow), unsaid(fill.asked, candidate, self._rules_for(fill.asked))
+        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked))
         if withheld and not isinstance(verdict, NotStored):
             verdict = NotStored(withheld)
         if "untaggable" in exchange:
             verdict = NotStored(f"tags-{exchange['untaggable']}")  # a purge could not find it
         refused = await self._put(fill, candidate, verdict)
+        if not refused and "refresh" not in exchange:
+            self._rewarming.note(flow, fill.asked, fill.key, candidate)
         if not_modified(fill.asked.fields, candidate):  # its condition had been taken off, or the origin has none
             put_answer(flow, answer_from(candidate, fill.asked, self._now()))
-        self._report.forwarded(flow, fill, stored=not refused, ttl=self._ttl(candidate), detail=refused or None)
+        self._report.forwarded(
+            flow, fill, stored=not refused, ttl=self._ttl(candidate, fill.asked), detail=refused or None
+        )
 
     async def _put(self, fill: Fill, candidate: StoredResponse, verdict: Stored | NotStored) -> str:
         """Why it is not stored; empty if it is."""
@@ -328,10 +342,10 @@ class Cache:
             return
         effect = head_effect(stored, flow.response.status_code, flow.response.headers.fields)
         if effect == "stale":
-            await self._drop([fill.key], soft=True)
+            await self._purging.drop([fill.key], soft=True)
         elif effect == "update":
             new = self._updated(flow, fill, stored)
-            verdict = may_store("GET", fill.asked.fields, new, self._rules)
+            verdict = may_store("GET", fill.asked.fields, new, self._rules_for(fill.asked))
             if not isinstance(verdict, NotStored):
                 await self._store.touch(fill.key, _without(new, verdict.withheld), keep=verdict.keep_for)
 
@@ -363,7 +377,9 @@ class Cache:
     def _failing(self, fill: Fill, stored: StoredResponse) -> StaleIfError | None:
         """Whether it may be used in place of an error."""
         asked, soft = fill.asked, fill.lookup.soft
-        decision = decide(asked.method, asked.fields, stored, self._now(), self._rules, soft=soft, failing=True)
+        decision = decide(
+            *(asked.method, asked.fields, stored, self._now(), self._rules_for(asked)), soft=soft, failing=True
+        )
         if not isinstance(decision, StaleIfError):
             return None
         self._filling.failed(fill.key)
@@ -379,14 +395,27 @@ class Cache:
         for flow_id in [each for each, fill in self._fills.items() if fill.client == client.id]:
             self._filling.release(self._fills.pop(flow_id))
 
+    async def _warm(self, wanted: Wanted) -> bool | None:
+        """Fetch what a purge touched, unless somebody has."""
+        lookup = await self._store.get(wanted.key, wanted.asked.fields)
+        if isinstance(self._decide(wanted.asked, wanted.key, lookup), Fresh):
+            return None
+        flow = await self._filling.refreshed(wanted.request.copy(), wanted.mode, wanted.asked, wanted.key)
+        if flow is None:
+            return None
+        return flow.response is not None and flow.response.status_code < 500
+
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _key(self, asked: Asked) -> str:
         return cache_key(asked.method, asked.scheme, asked.host, asked.target, self._key_rules)
 
-    def _ttl(self, stored: StoredResponse) -> float:
-        policy = policy_of(stored.headers, self._rules)
-        return lifetime(stored, policy, self._rules).seconds - current_age(stored, self._now())
+    def _rules_for(self, asked: Asked) -> CacheRules:
+        return self._rules_of_routes.get(asked.route, self._rules)
+
+    def _ttl(self, stored: StoredResponse, asked: Asked) -> float:
+        rules = self._rules_for(asked)
+        return lifetime(stored, policy_of(stored.headers, rules), rules).seconds - current_age(stored, self._now())
 
     async def _invalidate(self, flow: HTTPFlow) -> None:
         """RFC 9111, section 4.4."""
@@ -395,16 +424,7 @@ class Cache:
         asked = asked_by(flow)
         resource = Resource(asked.scheme, asked.host, asked.target)
         named = invalidated(asked.method, flow.response.status_code, resource, flow.response.headers.fields)
-        keys = [cache_key("GET", each.scheme, each.host, each.target, self._key_rules) for each in named]
-        if keys:
-            await self._drop(keys)
-
-    async def _drop(self, keys: Sequence[str], *, soft: bool = False) -> None:
-        """No purge that somebody asked for: if it fails, the client gets its answer all the same."""
-        try:
-            await self._store.purge([url_tag(key) for key in keys], soft=soft)
-        except StoreUnavailable as error:
-            logger.warning("stored responses not invalidated", extra={"keys": len(keys), "error": str(error)})
+        await self._purging.invalidate(named)
 
     async def _check(self) -> Health:
         found = self._store.health()

@@ -25,7 +25,7 @@ from holdfast.engine.timers import Timers
 from holdfast.engine.upstream import UpstreamLeg, engine_options
 from holdfast.errors import Fault, ProfileError
 from holdfast.failure_sink import FailureSink
-from holdfast.gateway import Gateway, HealthCheck, ResponseCache
+from holdfast.gateway import Gateway, HealthCheck, ResponseCache, RouteNaming
 from holdfast.guard import Guard
 from holdfast.intake import Intake
 from holdfast.metrics import Metrics
@@ -87,6 +87,7 @@ class Chain:
         sink = next((each.addon for each in members if isinstance(each.addon, FailureSink)), None)
         self.gateway.sink, self.gateway.leg.spooling = sink, sink.spooling if sink else None
         self.gateway.cache = next((each.addon for each in members if isinstance(each.addon, ResponseCache)), None)
+        self.gateway.router = next((each.addon for each in members if isinstance(each.addon, RouteNaming)), None)
         self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics | Tracing)]
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:

@@ -48,7 +48,6 @@ class Exchange(TypedDict, total=False):
     answered: bool  # the gateway, not the upstream, made the response
     tags: list[str]  # surrogate keys of the response
     untaggable: str  # why its surrogate keys could not be used: it must not be stored
-    purges: list[str]  # the surrogate keys that an unsafe request's answer makes unusable
     cached: str  # `hit` or `stale`: the answer came from the cache
     cached_because: str  # the directive that decided
     cache_pass: str  # why the cache has no part in this request

@@ -59,6 +59,14 @@ class ResponseCache(Protocol):
         """What would become of such a request, and which directive decides. Nothing is sent."""
 
 
+@runtime_checkable
+class RouteNaming(Protocol):
+    """Who gives requests the names of their routes, as those see it who ask about a request that nobody has sent."""
+
+    def route_for(self, method: str, host: str, target: str) -> str:
+        """The label of such a request."""
+
+
 @dataclass(slots=True)
 class Gateway:
     """Made once per chain. `phase` goes one way: starting, serving, draining."""
@@ -69,6 +77,7 @@ class Gateway:
     wall_clock: Callable[[], float] = time.time
     sink: CaptureSink | None = None
     cache: ResponseCache | None = None
+    router: RouteNaming | None = None
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
     in_flight: int = 0

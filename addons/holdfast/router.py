@@ -73,6 +73,10 @@ class Router:
         """Swap the table; requests that have their route keep it."""
         self._table = settings.table()
 
+    def route_for(self, method: str, host: str, target: str) -> str:
+        """The label of a request that nobody has sent."""
+        return self._table.match(method, host, _raw_path(target)).label
+
     def requestheaders(self, flow: HTTPFlow) -> None:
         exchange = exchange_of(flow)
         if "route" in exchange:

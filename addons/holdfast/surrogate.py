@@ -8,13 +8,15 @@ routes of the profile (`user-{id}`), taken off the answer before the client sees
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Annotated
 
 from mitmproxy.http import HTTPFlow
 from msgspec import Meta, Struct, field
 from prometheus_client import Counter
 
-from holdfast.cached_flow import asked_by
+from holdfast.caching.flow import asked_by
+from holdfast.errors import StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
 from holdfast.gateway import Gateway
 from holdfast.policy.caching.invalidation import Resource, origin
@@ -23,10 +25,10 @@ from holdfast.policy.caching.tags import (
     TagLimits,
     Tags,
     check_pattern,
-    groups_invalidated,
     merged,
     response_tags,
     route_tags,
+    tags_invalidated,
 )
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Surrogate:
         self._settings = settings
         self._limits = TagLimits(count=settings.max_tags, length=settings.max_length)
 
-    def responseheaders(self, flow: HTTPFlow) -> None:
+    async def responseheaders(self, flow: HTTPFlow) -> None:
         exchange = exchange_of(flow)
         if flow.response is None or "cached" in exchange:
             return
@@ -86,14 +88,17 @@ class Surrogate:
             exchange["untaggable"] = found.faults[0].reason
         if self._settings.strip:
             flow.response.headers.fields = tuple((n, v) for n, v in fields if n.lower() not in FOR_CACHES)
-        exchange["purges"] = list(groups_invalidated(asked.method, fields, where).tags)
+        if 200 <= flow.response.status_code < 400 and not exchange.get("answered"):
+            await self._purge(tags_invalidated(asked.method, fields, where).tags)
 
-    async def response(self, flow: HTTPFlow) -> None:
-        """What an unsafe request's answer says must go, goes before the client has the answer (RFC 9875, section 3)."""
-        tags = exchange_of(flow).get("purges")
-        cache = self._gateway.cache
-        if tags and cache and flow.response and 200 <= flow.response.status_code < 400:
-            await cache.purge(tags=tags)
+    async def _purge(self, tags: Sequence[str]) -> None:
+        """Before the client has the answer (RFC 9875, section 3), which it gets even if this cannot be done."""
+        if not (tags and self._gateway.cache):
+            return
+        try:
+            await self._gateway.cache.purge(tags=tags)
+        except StoreUnavailable as error:
+            logger.warning("not purged", extra={"tags": len(tags), "error": str(error)})
 
     def _report(self, found: Tags, request_id: str) -> None:
         for fault in found.faults:

@@ -200,7 +200,8 @@ class Purge(Guarded):
         except StoreUnavailable as e:
             self.send_problem(503, "Not purged", f"nothing was purged: {e}")
             return
-        self.send_json({"purged": purged.keys, "soft": purged.soft})
+        named = {"tags": wanted.tags, "urls": wanted.urls, "all": wanted.all}
+        self.send_json({"purged": purged.keys, "soft": purged.soft} | {k: v for k, v in named.items() if v})
 
 
 class Explain(Guarded):
@@ -229,8 +230,6 @@ class PurgeRequest(Struct, forbid_unknown_fields=True):
     soft: bool = False
 
     def __post_init__(self) -> None:
-        if "*" in self.tags:
-            raise ValueError('"*" is no tag: everything is {"all": true}')
         if not (self.tags or self.urls or self.all):
             raise ValueError('name what to purge: {"tags": [...]}, {"urls": [...]} or {"all": true}')
 

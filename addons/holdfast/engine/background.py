@@ -35,6 +35,7 @@ from holdfast.engine.leg import Leg
 from holdfast.exchange import KEY
 
 STREAM = 1
+type Mode = ProxyMode  # of the proxy, as a flow's `client_conn.proxy_mode` has it
 
 
 class Scripted(HttpConnection):
@@ -99,7 +100,7 @@ class BackgroundHandler(ConnectionHandler):
 
 
 async def send_in_background(
-    request: Request, leg: Leg, mode: ProxyMode, known: dict[str, str], *, tls: bool = False
+    request: Request, leg: Leg, mode: Mode, known: dict[str, str], *, tls: bool = False
 ) -> HTTPFlow:
     """The flow, once it has ended; `flow.response` is None if it failed for good. `known` goes into its exchange."""
     client = Client(

@@ -24,6 +24,7 @@ from holdfast.profile.settings import (
 from holdfast.profile.shapes import fields_of
 
 _ROUTED: dict[str, type[Struct]] = {"upstream": RouteUpstreamSettings, "limits": RouteLimitSettings}
+_NAMING_ROUTES = {"interceptor": ("routes",), "cache": ("routes", "skip"), "surrogate": ("tags",)}  # keys of addons
 _GATEWAYS_OWN = frozenset({"health", "captures", "unrouted"})  # labels of what no router has named
 
 
@@ -70,9 +71,9 @@ def unknown_routes(profile: Profile, table: Table) -> list[Fault]:
         settings: UpstreamSettings | LimitSettings = getattr(profile, section)
         named += [(_where(table, section, name), f"{section}.routes", name) for name in settings.routes]
     for entry in profile.addons:
-        if entry.target == "interceptor":
-            at = Where(entry.file, entry.line)
-            named += [(at, f"addons.{entry.name}.routes", name) for name in entry.settings.routes]
+        at, path = Where(entry.file, entry.line), f"addons.{entry.name}"
+        for key in _NAMING_ROUTES.get(entry.target, ()):
+            named += [(at, f"{path}.{key}", name) for name in getattr(entry.settings, key)]
     return [
         where.fault(f"{path}.{name}", f"the router gives no route this name: there are {known}")
         for where, path, name in named

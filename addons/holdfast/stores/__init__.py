@@ -15,7 +15,7 @@ An `as_of` that is older than the clock really was is safe (at worst the fill is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,6 +70,9 @@ class StoreHealth:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
+Heard = Callable[[Sequence[str]], None]
+
+
 class Store(Protocol):
     """What waits is async, bounded in time, and never raises for an outage: it says so in what it returns.
 
@@ -100,6 +103,9 @@ class Store(Protocol):
 
     async def purge(self, tags: Sequence[str], *, soft: bool) -> Purged:
         """Make unusable (or stale) whatever carries one of these tags and was begun before now."""
+
+    def on_purge(self, heard: Heard) -> None:
+        """Call this with the tags of every purge that the store hears of, its own and others', maybe twice."""
 
     async def lock(self, key: str, *, seconds: float) -> str | None:
         """A token if nobody else is filling this key, across processes; None if somebody is.

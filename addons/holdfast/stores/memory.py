@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from holdfast.policy.caching.model import Fields, StoredResponse
 from holdfast.policy.caching.vary import Selecting, selecting_values
-from holdfast.stores import Lookup, Purged, StoreHealth
+from holdfast.stores import Heard, Lookup, Purged, StoreHealth
 from holdfast.stores.purge_records import PurgeRecords, Verdict
 from holdfast.stores.selection import MAX_VARIANTS, Names, best, names_of, with_names
 from holdfast.stores.shelf import Shelf, Shelved
@@ -63,6 +63,7 @@ class MemoryStore:
         self._unswept: list[str] = []
         self._sweep_began: int | None = None
         self._locks: dict[str, tuple[str, float]] = {}
+        self._heard: list[Heard] = []
         self.evicted = 0
 
     def another(self) -> MemoryStore:
@@ -148,7 +149,12 @@ class MemoryStore:
 
     async def purge(self, tags: Sequence[str], *, soft: bool) -> Purged:
         self.invalidate(tags, soft=soft)
+        for heard in self._heard:
+            heard(tags)
         return Purged(len(tags), soft)
+
+    def on_purge(self, heard: Heard) -> None:
+        self._heard.append(heard)
 
     async def lock(self, key: str, *, seconds: float) -> str | None:
         now = self._clock()

@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError
 from holdfast.errors import StoreUnavailable
 from holdfast.policy.caching.model import Fields, StoredResponse
 from holdfast.policy.caching.vary import Selecting
-from holdfast.stores import Lookup, Purged, StoreHealth
+from holdfast.stores import Heard, Lookup, Purged, StoreHealth
 from holdfast.stores import redis_record as record
 from holdfast.stores.options import StoreOptions
 from holdfast.stores.redis_link import Command, RedisLink, Refused, Unreachable
@@ -54,6 +54,7 @@ class RedisStore:
         self._title = place.title
         self._clock = clock
         self._hints: dict[str, Hint] = {}
+        self._heard: list[Heard] = []
 
     def lookup(self, key: str, request: Fields) -> Lookup | None:
         return None
@@ -80,7 +81,12 @@ class RedisStore:
 
     async def purge(self, tags: Sequence[str], *, soft: bool) -> Purged:
         await self.purge_at(tags, soft=soft)
+        for heard in self._heard:
+            heard(tags)
         return Purged(len(tags), soft)
+
+    def on_purge(self, heard: Heard) -> None:
+        self._heard.append(heard)  # of other gateways only a memory level hears
 
     async def purge_at(self, tags: Sequence[str], *, soft: bool) -> int:
         """`purge`; returns the clock's value that the last of the tags was given, 0 without any."""

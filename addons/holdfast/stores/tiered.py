@@ -22,7 +22,7 @@ from enum import Enum
 from holdfast.errors import StoreUnavailable
 from holdfast.policy.caching.model import Fields, StoredResponse
 from holdfast.policy.caching.vary import Selecting
-from holdfast.stores import Lookup, Purged, StoreHealth
+from holdfast.stores import Heard, Lookup, Purged, StoreHealth
 from holdfast.stores.channel import Channel
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.redis import RedisStore
@@ -57,7 +57,8 @@ class TieredStore:
         self._clock = clock
         self._monotonic = monotonic
         self._mode = Mode.SHARED
-        self._heard = 0  # where the purge clock is after the last purge that the channel told of
+        self._heard: list[Heard] = []
+        self._clock_heard = 0  # where the purge clock is after the last purge that the channel told of
 
     def mode(self) -> Mode:
         """As it is at this moment."""
@@ -84,13 +85,14 @@ class TieredStore:
     # --- what the channel says ---
 
     def synced(self, clock: int) -> None:
-        if clock != self._heard:
+        if clock != self._clock_heard:
             self._copies.clear(clock)
-        self._heard = clock
+        self._clock_heard = clock
 
     def purged(self, tags: Sequence[str], value: int, *, soft: bool) -> None:
         self._copies.invalidate(tags, soft=soft, at=value)
-        self._heard = max(self._heard, value + 1)
+        self._clock_heard = max(self._clock_heard, value + 1)
+        self._tell(tags)
 
     # --- the Protocol ---
 
@@ -131,7 +133,11 @@ class TieredStore:
             raise StoreUnavailable(f"{error} (purged in this gateway's own memory only)") from error
         if value:
             self._copies.invalidate(tags, soft=soft, at=value)
+        self._tell(tags)  # the channel may be lost, and telling twice does no harm
         return Purged(len(tags), soft)
+
+    def on_purge(self, heard: Heard) -> None:
+        self._heard.append(heard)
 
     async def lock(self, key: str, *, seconds: float) -> str | None:
         level = self._alone if self.mode() is Mode.ALONE else self.redis
@@ -175,6 +181,10 @@ class TieredStore:
 
     def _degraded(self, found: Lookup) -> Lookup:
         return replace(found, degraded=self.redis.link.trouble)
+
+    def _tell(self, tags: Sequence[str]) -> None:
+        for heard in self._heard:
+            heard(tags)
 
     def _change(self, mode: Mode) -> None:
         log.info("the cache changes its mode", extra={"from": self._mode.value, "to": mode.value})

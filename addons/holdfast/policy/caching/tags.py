@@ -62,16 +62,8 @@ class Tags:
 
 def response_tags(response: Fields, origin: str, limits: TagLimits) -> Tags:
     """From the header; `origin` as `https://host`, see `invalidation.origin`."""
-    found: list[tuple[str, str]] = []
+    found = _named(response)
     faults = []
-    for name, value in response:
-        source, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        if source == "surrogate-key":
-            found += [(source, tag) for tag in text.split()]
-        elif source == "cache-tag":
-            found += [(source, tag) for tag in map(str.strip, text.split(",")) if tag]
-        elif source == "xkey":
-            found += [(source, tag) for tag in text.replace(",", " ").split()]
     groups, fault = _string_list(response, _GROUPS)
     faults += [fault] if fault else []
     found += [("cache-groups", tag) for tag in groups]
@@ -79,6 +71,11 @@ def response_tags(response: Fields, origin: str, limits: TagLimits) -> Tags:
     usable = set(plain.tags)
     scoped = tuple(group_tag(origin, each) for each in dict.fromkeys(groups) if each in usable)
     return Tags(plain.tags + scoped, (*faults, *plain.faults))
+
+
+def tags_named(fields: Fields) -> list[str]:
+    """By `Surrogate-Key`, `Cache-Tag` and `xkey`, each once: what a purge by header means. None is refused."""
+    return list(dict.fromkeys(tag for _, tag in _named(fields)))
 
 
 def route_tags(patterns: Iterable[str], parameters: Mapping[str, str], limits: TagLimits) -> Tags:
@@ -119,13 +116,33 @@ def group_tag(origin: str, group: str) -> str:
     return f"{origin}{_SCOPE}{group}"
 
 
-def groups_invalidated(method: str, response: Fields, origin: str) -> Tags:
-    """What `Cache-Group-Invalidation` purges: nothing after a safe method (RFC 9875, section 3). No cascades."""
+def tags_invalidated(method: str, response: Fields, origin: str) -> Tags:
+    """What the answer to an unsafe request purges: the groups of `Cache-Group-Invalidation` (RFC 9875, section 3; no
+    cascades), and the tags it carries itself, since what it changed is what they name. A safe method purges nothing,
+    and `*` is nobody's tag: an origin does not purge everything.
+    """
     if is_safe(method):
         return Tags()
     groups, fault = _string_list(response, b"cache-group-invalidation")
-    tags = tuple(group_tag(origin, each) for each in dict.fromkeys(groups))
+    tags = (
+        *(group_tag(origin, each) for each in dict.fromkeys(groups)),
+        *(tag for tag in tags_named(response) if tag != "*"),
+    )
     return Tags(tags, (fault,) if fault else ())
+
+
+def _named(fields: Fields) -> list[tuple[str, str]]:
+    """(field, tag) for each tag, in order."""
+    found: list[tuple[str, str]] = []
+    for name, value in fields:
+        source, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        if source == "surrogate-key":
+            found += [(source, tag) for tag in text.split()]
+        elif source == "cache-tag":
+            found += [(source, tag) for tag in map(str.strip, text.split(",")) if tag]
+        elif source == "xkey":
+            found += [(source, tag) for tag in text.replace(",", " ").split()]
+    return found
 
 
 def _checked(found: Iterable[tuple[str, str]], limits: TagLimits) -> Tags:

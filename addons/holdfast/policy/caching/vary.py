@@ -68,6 +68,14 @@ def selecting_values(names: Iterable[str], request: Fields) -> Selecting:
     return (*values, (FORWARDED, told)) if told else values
 
 
+def selecting_fields(selecting: Selecting, request: Fields) -> Fields:
+    """Those of the request's fields that have selected: a request with no others selects the same."""
+    names = {name.replace("_", "-") for name, _ in selecting}
+    if FORWARDED in names:
+        names |= _ABOUT_THE_URL | {"forwarded"}
+    return [(name, value) for name, value in request if canonical(name) in names]
+
+
 def matches(stored: StoredResponse, request: Fields) -> bool:
     """Whether the request could have been the one that the response was stored for."""
     names = vary_names(stored.headers)

@@ -12,10 +12,10 @@ from holdfast.policy.caching.tags import (
     Tags,
     check_pattern,
     group_tag,
-    groups_invalidated,
     merged,
     response_tags,
     route_tags,
+    tags_invalidated,
 )
 
 HERE = "https://a.example"
@@ -154,19 +154,19 @@ def test_sources_are_merged_under_common_limits() -> None:
 def test_an_unsafe_request_invalidates_groups_of_its_origin() -> None:
     """RFC 9875, section 3."""
     response = [(b"Cache-Group-Invalidation", b'"a", "b";c, "a"')]
-    assert groups_invalidated("POST", response, HERE) == Tags((group_tag(HERE, "a"), group_tag(HERE, "b")))
-    assert groups_invalidated("POST", [], HERE) == Tags()
+    assert tags_invalidated("POST", response, HERE) == Tags((group_tag(HERE, "a"), group_tag(HERE, "b")))
+    assert tags_invalidated("POST", [], HERE) == Tags()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "TRACE"])
 def test_a_safe_request_invalidates_no_groups(method: str) -> None:
     """RFC 9875, section 3: the field must be ignored, however it looks."""
-    assert groups_invalidated(method, [(b"Cache-Group-Invalidation", b'"a", ?')], HERE) == Tags()
+    assert tags_invalidated(method, [(b"Cache-Group-Invalidation", b'"a", ?')], HERE) == Tags()
 
 
 def test_what_is_malformed_invalidates_nothing_and_is_said() -> None:
     """RFC 9651, section 4.2."""
-    found = groups_invalidated("POST", [(b"Cache-Group-Invalidation", b"a")], HERE)
+    found = tags_invalidated("POST", [(b"Cache-Group-Invalidation", b"a")], HERE)
     assert found == Tags((), (TagFault("cache-group-invalidation", "syntax", "a"),))
 
 
@@ -193,5 +193,5 @@ def test_whatever_is_sent_tags_are_printable_and_within_the_limits(response: Fie
 def test_every_string_survives_a_list_of_groups(groups: list[str]) -> None:
     """RFC 9651, section 3.3.3."""
     escaped = ['"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in groups]
-    found = groups_invalidated("POST", [(b"Cache-Group-Invalidation", ", ".join(escaped).encode())], HERE)
+    found = tags_invalidated("POST", [(b"Cache-Group-Invalidation", ", ".join(escaped).encode())], HERE)
     assert found == Tags(tuple(dict.fromkeys(group_tag(HERE, each) for each in groups)))

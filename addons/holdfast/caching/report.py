@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from mitmproxy.http import HTTPFlow, Response
-from prometheus_client import CollectorRegistry, Counter
+from collections.abc import Iterator
 
-from holdfast.cached_flow import Asked, answer_from, tell
+from mitmproxy.http import HTTPFlow, Response
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from holdfast.caching.filling import Fill, Served
+from holdfast.caching.flow import Asked, answer_from, tell
 from holdfast.exchange import exchange_of
-from holdfast.filling import Fill, Served
 from holdfast.policy.caching.model import StoredResponse
 from holdfast.policy.caching.reuse import Fresh, Pass, Reuse
 from holdfast.policy.caching.status import CacheStatus
 from holdfast.policy.caching.targeted import STRIPPED
-from holdfast.stores import Lookup
+from holdfast.stores import Lookup, Store
 
 
 class CacheReport:
@@ -34,8 +38,9 @@ class CacheReport:
         *,
         collapsed: bool = False,
         fwd_status: int | None = None,
+        degraded: str = "",
     ) -> None:
-        """Answer from what is stored."""
+        """Answer from what is stored; `degraded` is why the store could not be asked as it should be."""
         answer = answer_from(stored, asked, now)
         stale = not isinstance(decision, Fresh)
         exchange = exchange_of(flow)
@@ -47,7 +52,7 @@ class CacheReport:
             ttl=decision.ttl,
             collapsed=True if collapsed else None,
             key=key,
-            detail=decision.because if stale else None,
+            detail=decision.because if stale else degraded or None,
         )
         tell(answer, status)
         put_answer(flow, answer)
@@ -82,6 +87,28 @@ class CacheReport:
         )
         tell(flow.response, status)
         self.results.labels(result).inc()
+
+
+class StoreFigures(Collector):
+    """What the store says of itself at the moment of the scrape."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        health = self._store.health()
+        figures = health.figures
+        up = "1 while the store is used as it should be, 0 while the cache steps aside."
+        yield GaugeMetricFamily("holdfast_cache_store_up", up, value=float(health.ok))
+        for name, what in (("entries", "Responses"), ("bytes", "Bytes of responses")):
+            if name in figures:
+                yield GaugeMetricFamily(f"holdfast_cache_{name}", f"{what} in this gateway's memory.", figures[name])
+        for name, figure, what in (
+            ("holdfast_cache_evictions", "evicted", "Responses dropped from this gateway's memory for want of room."),
+            ("holdfast_cache_store_outages", "outages", "How often a server of the store stopped answering."),
+        ):
+            if figure in figures:
+                yield CounterMetricFamily(name, what, figures[figure])
 
 
 def put_answer(flow: HTTPFlow, answer: Response) -> None:

@@ -10,16 +10,15 @@ import asyncio
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from mitmproxy.http import Headers, HTTPFlow
+from mitmproxy.http import Headers, HTTPFlow, Request
 from mitmproxy.utils import asyncio_utils
 
-from holdfast.cached_flow import Asked
-from holdfast.coalescing import Coalescing
-from holdfast.engine.background import send_in_background
-from holdfast.exchange import route_of
+from holdfast.caching.coalescing import Coalescing
+from holdfast.caching.flow import Asked
+from holdfast.engine.background import Mode, send_in_background
 from holdfast.gateway import Gateway
 from holdfast.policy.caching.model import StoredResponse
 from holdfast.policy.caching.reuse import (
@@ -127,30 +126,27 @@ class Filling:
 
     def refresh(self, flow: HTTPFlow, asked: Asked, key: str) -> None:
         """Fetch it anew through the chain, exactly once at a time across processes."""
-        whole, seconds = self._whole(flow, asked, key), self._leg.plan(route_of(flow)).bounds.deadline + 5.0
+        request, mode = _whole(flow.request), flow.client_conn.proxy_mode
+        asyncio_utils.create_task(self.refreshed(request, mode, asked, key), name="cache refresh", keep_ref=True)
 
-        async def run() -> None:
-            token = await self._store.lock(f"refresh {key}", seconds=seconds)
-            if token is None:
-                whole.close()
-                return
-            try:
-                await whole
-            finally:
-                await self._store.unlock(f"refresh {key}", token)
-
-        asyncio_utils.create_task(run(), name="cache refresh", keep_ref=True)
+    async def refreshed(self, request: Request, mode: Mode, asked: Asked, key: str) -> HTTPFlow | None:
+        """The flow of the refresh, once it has ended; None if somebody else is at it."""
+        seconds = self._leg.plan(asked.route).bounds.deadline + 5.0
+        token = await self._store.lock(f"refresh {key}", seconds=seconds)
+        if token is None:
+            return None
+        try:
+            return await self._sent(request, mode, asked, key)
+        finally:
+            await self._store.unlock(f"refresh {key}", token)
 
     async def fetched_anew(self, flow: HTTPFlow, asked: Asked, key: str) -> HTTPFlow:
         """The whole response, whoever else is fetching it."""
-        return await self._whole(flow, asked, key)
+        return await self._sent(_whole(flow.request), flow.client_conn.proxy_mode, asked, key)
 
-    def _whole(self, flow: HTTPFlow, asked: Asked, key: str) -> Coroutine[None, None, HTTPFlow]:
-        request = flow.request.copy()
-        request.headers = Headers(unconditional_request(flow.request.headers.fields))
-        request.method = "GET"
+    async def _sent(self, request: Request, mode: Mode, asked: Asked, key: str) -> HTTPFlow:
         known = {"refresh": key, "original_host": asked.host}
-        return send_in_background(request, self._leg, flow.client_conn.proxy_mode, known, tls=asked.scheme == "https")
+        return await send_in_background(request, self._leg, mode, known, tls=asked.scheme == "https")
 
     # -- not at all -------------------------------------------------------------------------------------------------
 
@@ -170,3 +166,11 @@ class Filling:
     def recovered(self, key: str) -> None:
         """It has answered."""
         self._backed_off.pop(key, None)
+
+
+def _whole(asked: Request) -> Request:
+    """A request for the whole response, as that one will be once it has passed the chain."""
+    request = asked.copy()
+    request.headers = Headers(unconditional_request(asked.headers.fields))
+    request.method = "GET"
+    return request

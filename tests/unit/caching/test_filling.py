@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from holdfast.cached_flow import Asked
-from holdfast.filling import Fill, Filling
+from holdfast.caching.filling import Fill, Filling
+from holdfast.caching.flow import Asked
 from holdfast.gateway import Gateway
 from holdfast.policy.caching.reuse import Miss
 from holdfast.stores import Lookup

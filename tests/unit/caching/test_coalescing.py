@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from holdfast.coalescing import Coalescing
+from holdfast.caching.coalescing import Coalescing
 
 
 async def test_the_first_fills_and_the_others_wait_for_its_end() -> None:
