@@ -117,6 +117,9 @@ SIZES = "Size"
 sizes = [
     BadResponse(SIZES, f"{MAX_FIELDS + 1:,} fields", _ok(CL, *[b"X: y"] * MAX_FIELDS, body=b"ok")),
     BadResponse(SIZES, "a header of 300,000 bytes", _ok(CL, b"X: " + b"a" * 300_000, body=b"ok")),
+    BadResponse(
+        SIZES, "a header of 262,200 bytes, a little above the bound", _ok(CL, b"X: " + b"a" * 262_150, body=b"ok")
+    ),
     BadResponse(SIZES, "a header without end", b"HTTP/1.1 200 OK\r\n" + b"X: aaaaaaaa\r\n" * 60_000),
 ]
 

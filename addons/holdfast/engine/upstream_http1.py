@@ -66,9 +66,11 @@ class UpstreamHttp1(Http1Client):
                 yield from self._refuse("Cannot parse HTTP response: it does not begin like one")
                 return
             lines = self.buf.maybe_extract_lines()
+            # Its size where it is whole: what has come of it before depends on how the network cuts it.
+            if (len(self.buf) if lines is None else sum(map(len, lines))) > MAX_RESPONSE_HEADER:
+                yield from self._refuse("response header too large")
+                return
             if lines is None:
-                if len(self.buf) > MAX_RESPONSE_HEADER:
-                    yield from self._refuse("response header too large")
                 return
             interim = yield from self._header([bytes(line) for line in lines], event)
 
