@@ -109,7 +109,9 @@ def mark(flow: HTTPFlow, exchange: Exchange) -> None:
 
 def comment_of(exchange: Exchange) -> str:
     """One line for people: the fate, why, each attempt, and where the capture is."""
-    parts = [f"{exchange['fate']}: {exchange.get('detail') or exchange['reason']}"]
+    detail, reason = exchange.get("detail"), exchange["reason"]
+    why = f"{reason}, since {detail}" if detail and "cached" in exchange else detail or reason
+    parts = [f"{exchange['fate']}: {why}"]
     parts += [
         f"attempt {n} {a['server']} {a['error'] or a['status']} {a['duration_ms']:.0f} ms"
         for n, a in enumerate(exchange.get("attempts", ()), 1)

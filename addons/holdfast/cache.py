@@ -15,15 +15,15 @@ from mitmproxy.http import Headers, HTTPFlow
 
 from holdfast.answering import as_response
 from holdfast.caching.filling import SERVED, Fill, Filling
-from holdfast.caching.flow import Asked, answer_from, asked_by, asked_of_url, storable, unsaid
+from holdfast.caching.flow import Asked, answer_from, asked_by, asked_of_url, storable, ttl_of, unsaid, without
 from holdfast.caching.purging import Purging
-from holdfast.caching.report import CacheReport, StoreFigures, explained, put_answer, strip
+from holdfast.caching.report import CacheReport, StoreFigures, explained, health_of, put_answer, strip
 from holdfast.caching.rewarming import Rewarming, Wanted
 from holdfast.caching.settings import CacheSettings
 from holdfast.exchange import exchange_of, route_of
 from holdfast.gateway import Gateway, Health
 from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
-from holdfast.policy.caching.freshness import current_age, lifetime, with_date
+from holdfast.policy.caching.freshness import with_date
 from holdfast.policy.caching.invalidation import Resource, invalidated
 from holdfast.policy.caching.key import cache_key, uncacheable_reason
 from holdfast.policy.caching.model import CacheRules, Fields, StoredResponse
@@ -40,7 +40,6 @@ from holdfast.policy.caching.reuse import (
     decide,
 )
 from holdfast.policy.caching.storing import NotStored, Stored, may_store
-from holdfast.policy.caching.targeted import policy_of
 from holdfast.policy.caching.validation import (
     conditional_request,
     for_the_origin,
@@ -157,7 +156,7 @@ class Cache:
         if isinstance(decision, SERVED):
             assert lookup.response
             if isinstance(decision, StaleWhileRevalidate) or self._filling.is_due(decision, lookup.response):
-                self._filling.refresh(flow, asked, key)
+                self._filling.refresh(flow, asked, key, lookup.response)
             self._report.serve(flow, asked, lookup.response, decision, key, self._now(), degraded=lookup.degraded)
             self._rewarming.note(flow, asked, key, lookup.response)
         elif isinstance(decision, GatewayTimeout):
@@ -184,6 +183,7 @@ class Cache:
                 raise
             if answered:
                 self._report.serve(flow, asked, *answered, fill.key, self._now(), collapsed=True)
+                self._rewarming.note(flow, asked, fill.key, answered[0])
                 return
         if not (conditions_pass or ranged):
             fields, stored = flow.request.headers.fields, fill.lookup.response
@@ -226,15 +226,18 @@ class Cache:
         if isinstance(verdict, NotStored) and candidate.status != 304:
             self._filling.pointless(fill, candidate.status, verdict.because)
 
+    def response_grown(self, flow: HTTPFlow) -> None:
+        """It is not held to its end after all: nobody need wait for that, and its header goes out now."""
+        fill = self._fills.pop(flow.id, None)
+        if fill and flow.response:
+            self._filling.pointless(fill, flow.response.status_code, "max-body")
+            self._report.forwarded(flow, fill, stored=False, detail="max-body")
+        strip(flow)
+
     async def response(self, flow: HTTPFlow) -> None:
         fill = self._fills.pop(flow.id, None)
-        if flow.response is None:
-            return
         try:
-            if fill and flow.response.stream:  # it has grown too large: the client has it, and the body is gone
-                self._filling.pointless(fill, flow.response.status_code, "max-body")
-                self._report.results.labels("miss").inc()
-            elif fill:
+            if fill and flow.response:
                 await self._take(flow, fill)
         finally:
             if fill:
@@ -248,7 +251,9 @@ class Cache:
             self._report.forwarded(flow, fill, stored=False)  # the gateway's own answer, or another addon's
             return
         stored, status = fill.lookup.response, response.status_code
-        if status == 304 and stored and isinstance(fill.decision, Validate):
+        # A 304 to conditions of the client's own says nothing of what is stored.
+        about_ours = isinstance(fill.decision, Validate) and not for_the_origin(fill.asked.fields)
+        if status == 304 and stored and about_ours:
             if identified([stored], response.headers.fields):
                 await self._freshened(flow, fill, stored)
             else:
@@ -256,8 +261,11 @@ class Cache:
             return
         if status in ERRORS and stored:
             decision = self._failing(fill, stored)
-            if decision:
+            if decision and "refresh" not in exchange:
                 self._report.serve(flow, fill.asked, stored, decision, fill.key, self._now(), fwd_status=status)
+                return
+            if decision or self._filling.is_of_use(fill, stored, self._rules_for(fill.asked), self._now()):
+                self._report.forwarded(flow, fill, stored=False, detail="error")
                 return
         if fill.asked.method == "HEAD":
             await self._learn_from_head(flow, fill)
@@ -289,22 +297,34 @@ class Cache:
     async def _freshened(self, flow: HTTPFlow, fill: Fill, stored: StoredResponse) -> None:
         """RFC 9111, section 4.3.4."""
         assert flow.response
-        fields, new = flow.response.headers.fields, self._updated(flow, fill, stored)
-        verdict = may_store("GET", fill.asked.fields, new, self._rules_for(fill.asked))
-        kept = not isinstance(verdict, NotStored) and "untaggable" not in exchange_of(flow)
-        if isinstance(verdict, NotStored) or not kept:
-            await self._purging.drop([fill.key])  # what is stored would be used by rules that no longer hold
-        else:
-            new = _without(new, verdict.withheld)
-            await self._store.touch(fill.key, new, keep=verdict.keep_for)
+        fields = flow.response.headers.fields
+        new, refused = await self._renew(flow, fill, self._updated(flow, fill, stored))
         self._filling.recovered(fill.key)
+        if not refused and "refresh" not in exchange_of(flow):
+            self._rewarming.note(flow, fill.asked, fill.key, new)
         answer = answer_from(new, fill.asked, self._now())
         for name, value in for_this_client_only(fields):
             answer.headers.add(name.decode("latin-1"), value.decode("latin-1"))
         put_answer(flow, answer)
         self._report.forwarded(
-            flow, fill, stored=kept, fwd_status=304, ttl=self._ttl(new, fill.asked), result="revalidated"
+            *(flow, fill),
+            stored=not refused,
+            fwd_status=304,
+            ttl=ttl_of(new, self._rules_for(fill.asked), self._now()),
+            detail=refused or None,
+            result="revalidated",
         )
+
+    async def _renew(self, flow: HTTPFlow, fill: Fill, new: StoredResponse) -> tuple[StoredResponse, str]:
+        """Keep what is stored as `new`, and say why not, if so; it goes where it may not be kept any longer."""
+        verdict = may_store("GET", fill.asked.fields, new, self._rules_for(fill.asked))
+        if isinstance(verdict, Stored) and "untaggable" not in exchange_of(flow):
+            new = without(new, verdict.withheld)
+            return new, await self._store.touch(fill.key, new, keep=verdict.keep_for)
+        because = verdict.because if isinstance(verdict, NotStored) else f"tags-{exchange_of(flow)['untaggable']}"
+        if because != "authorization":  # that is said of this request, and not of what is stored
+            await self._purging.drop([fill.key])  # it would be used by rules that no longer hold
+        return new, because
 
     async def _keep(self, flow: HTTPFlow, fill: Fill) -> None:
         """Store it if that is allowed; the client gets it either way."""
@@ -322,7 +342,11 @@ class Cache:
         if not_modified(fill.asked.fields, candidate):  # its condition had been taken off, or the origin has none
             put_answer(flow, answer_from(candidate, fill.asked, self._now()))
         self._report.forwarded(
-            flow, fill, stored=not refused, ttl=self._ttl(candidate, fill.asked), detail=refused or None
+            flow,
+            fill,
+            stored=not refused,
+            ttl=ttl_of(candidate, self._rules_for(fill.asked), self._now()),
+            detail=refused or None,
         )
 
     async def _put(self, fill: Fill, candidate: StoredResponse, verdict: Stored | NotStored) -> str:
@@ -332,7 +356,7 @@ class Cache:
         if isinstance(verdict, NotStored):
             self._filling.pointless(fill, candidate.status, verdict.because)
             return verdict.because
-        return await self._store.put(fill.key, _without(candidate, verdict.withheld), keep=verdict.keep_for)
+        return await self._store.put(fill.key, without(candidate, verdict.withheld), keep=verdict.keep_for)
 
     async def _learn_from_head(self, flow: HTTPFlow, fill: Fill) -> None:
         """RFC 9111, section 4.3.5."""
@@ -344,10 +368,7 @@ class Cache:
         if effect == "stale":
             await self._purging.drop([fill.key], soft=True)
         elif effect == "update":
-            new = self._updated(flow, fill, stored)
-            verdict = may_store("GET", fill.asked.fields, new, self._rules_for(fill.asked))
-            if not isinstance(verdict, NotStored):
-                await self._store.touch(fill.key, _without(new, verdict.withheld), keep=verdict.keep_for)
+            await self._renew(flow, fill, self._updated(flow, fill, stored))
 
     def _updated(self, flow: HTTPFlow, fill: Fill, stored: StoredResponse) -> StoredResponse:
         """What is stored, as this flow's answer leaves it (RFC 9111, section 3.2)."""
@@ -368,7 +389,7 @@ class Cache:
         fill = self._fills.get(flow.id)
         stored = fill.lookup.response if fill else None
         decision = self._failing(fill, stored) if fill and stored else None
-        if fill and stored and decision:
+        if fill and stored and decision and "refresh" not in exchange_of(flow):
             del self._fills[flow.id]
             self._filling.release(fill)
             status = flow.response.status_code if flow.response else None
@@ -400,7 +421,9 @@ class Cache:
         lookup = await self._store.get(wanted.key, wanted.asked.fields)
         if isinstance(self._decide(wanted.asked, wanted.key, lookup), Fresh):
             return None
-        flow = await self._filling.refreshed(wanted.request.copy(), wanted.mode, wanted.asked, wanted.key)
+        flow = await self._filling.refreshed(
+            wanted.request.copy(), wanted.mode, wanted.asked, wanted.key, lookup.response
+        )
         if flow is None:
             return None
         return flow.response is not None and flow.response.status_code < 500
@@ -413,10 +436,6 @@ class Cache:
     def _rules_for(self, asked: Asked) -> CacheRules:
         return self._rules_of_routes.get(asked.route, self._rules)
 
-    def _ttl(self, stored: StoredResponse, asked: Asked) -> float:
-        rules = self._rules_for(asked)
-        return lifetime(stored, policy_of(stored.headers, rules), rules).seconds - current_age(stored, self._now())
-
     async def _invalidate(self, flow: HTTPFlow) -> None:
         """RFC 9111, section 4.4."""
         if "cached" in exchange_of(flow) or flow.response is None or exchange_of(flow).get("answered"):
@@ -427,15 +446,4 @@ class Cache:
         await self._purging.invalidate(named)
 
     async def _check(self) -> Health:
-        found = self._store.health()
-        if self._settings.store.startswith("memory:"):
-            return Health("not_configured", figures=dict(found.figures))
-        return Health("ok" if found.ok else "failing", found.detail, figures={"mode": found.mode, **found.figures})
-
-
-def _without(stored: StoredResponse, withheld: frozenset[str]) -> StoredResponse:
-    """What `private=` and `no-cache=` name is not kept (RFC 9111, section 5.2.2)."""
-    if not withheld:
-        return stored
-    kept = tuple((n, v) for n, v in stored.headers if n.decode("latin-1").lower() not in withheld)
-    return replace(stored, headers=kept)
+        return health_of(self._store, self._settings.store)

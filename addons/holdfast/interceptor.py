@@ -83,8 +83,8 @@ class Interceptor:
 
     async def upstream_failed(self, flow: HTTPFlow) -> None:
         exchange = exchange_of(flow)
-        if "cached" in exchange:
-            return  # the cache has an answer: nobody need know of the failure
+        if "cached" in exchange or "refresh" in exchange:
+            return  # the cache has an answer: nobody need know of the failure; or nobody but the gateway has asked
         status = flow.response.status_code if flow.response else None
         failure = Failure(exchange["error"], exchange["detail"], status)
         rules = self._routes.get(route_of(flow), RouteAnswer())

@@ -20,7 +20,7 @@ from holdfast.caching.coalescing import Coalescing
 from holdfast.caching.flow import Asked
 from holdfast.engine.background import Mode, send_in_background
 from holdfast.gateway import Gateway
-from holdfast.policy.caching.model import StoredResponse
+from holdfast.policy.caching.model import CacheRules, StoredResponse
 from holdfast.policy.caching.reuse import (
     Fresh,
     Miss,
@@ -29,6 +29,7 @@ from holdfast.policy.caching.reuse import (
     StaleIfError,
     StaleWhileRevalidate,
     Validate,
+    decide,
 )
 from holdfast.policy.caching.validation import unconditional_request
 from holdfast.stores import Lookup, Store
@@ -82,12 +83,14 @@ class Filling:
         deadline = self._leg.clock() + self.wait
         while (left := deadline - self._leg.clock()) > 0:
             await self._coalescing.wait(event, min(left, LOOK_AGAIN) if fill.leads else left)
+            if fill.leads:  # before the look: whoever has given it back has stored by then what it stores
+                fill.token = await self._store.lock(fill.key, seconds=self.wait)
             lookup = await self._store.get(fill.key, fill.asked.fields, fresh_enough=fill.since)
             decision = decide(fill.asked, fill.key, lookup)
             if isinstance(decision, SERVED) and lookup.response:
                 self.release(fill)
                 return lookup.response, decision
-            if not fill.leads:
+            if not fill.leads or fill.token:
                 break
         fill.collapsed = False
         return None
@@ -124,18 +127,25 @@ class Filling:
         took = max(0.0, stored.response_time - stored.request_time)
         return isinstance(decision, Fresh) and -took * math.log(1.0 - random.random()) > decision.ttl
 
-    def refresh(self, flow: HTTPFlow, asked: Asked, key: str) -> None:
+    def refresh(self, flow: HTTPFlow, asked: Asked, key: str, stored: StoredResponse) -> None:
         """Fetch it anew through the chain, exactly once at a time across processes."""
         request, mode = _whole(flow.request), flow.client_conn.proxy_mode
-        asyncio_utils.create_task(self.refreshed(request, mode, asked, key), name="cache refresh", keep_ref=True)
+        refreshing = self.refreshed(request, mode, asked, key, stored)
+        asyncio_utils.create_task(refreshing, name="cache refresh", keep_ref=True)
 
-    async def refreshed(self, request: Request, mode: Mode, asked: Asked, key: str) -> HTTPFlow | None:
-        """The flow of the refresh, once it has ended; None if somebody else is at it."""
+    async def refreshed(
+        self, request: Request, mode: Mode, asked: Asked, key: str, stored: StoredResponse | None
+    ) -> HTTPFlow | None:
+        """The flow of the refresh, once it has ended; None if somebody else is at it, or has just replaced `stored`."""
         seconds = self._leg.plan(asked.route).bounds.deadline + 5.0
         token = await self._store.lock(f"refresh {key}", seconds=seconds)
         if token is None:
             return None
         try:
+            newer = math.nextafter(stored.response_time, math.inf) if stored else 0.0
+            found = (await self._store.get(key, asked.fields, fresh_enough=newer)).response if stored else None
+            if found and found.response_time >= newer:
+                return None
             return await self._sent(request, mode, asked, key)
         finally:
             await self._store.unlock(f"refresh {key}", token)
@@ -147,6 +157,10 @@ class Filling:
     async def _sent(self, request: Request, mode: Mode, asked: Asked, key: str) -> HTTPFlow:
         known = {"refresh": key, "original_host": asked.host}
         return await send_in_background(request, self._leg, mode, known, tls=asked.scheme == "https")
+
+    def is_of_use(self, fill: Fill, stored: StoredResponse, rules: CacheRules, now: float) -> bool:
+        """Whether it still answers others, who have not asked for more than usual: no error takes its place."""
+        return isinstance(decide("GET", (), stored, now, rules, soft=fill.lookup.soft, failing=True), SERVED)
 
     # -- not at all -------------------------------------------------------------------------------------------------
 

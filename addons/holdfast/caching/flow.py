@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mitmproxy.http import Headers, HTTPFlow, Response
 
@@ -40,7 +40,7 @@ def asked_by(flow: HTTPFlow) -> Asked:
     host = exchange_of(flow).get("original_host") or request.host_header or ""
     others = [(name, value) for name, value in request.headers.fields if name.lower() != b"host"]
     return Asked(
-        method=request.method,
+        method=request.data.method.decode("latin-1"),  # as it was written: `get` is not GET (RFC 9110, section 9.1)
         scheme="https" if flow.client_conn.tls else "http",
         host=host,
         target=wire_text(request.data.path),
@@ -94,6 +94,19 @@ def unsaid(asked: Asked, stored: StoredResponse, rules: CacheRules) -> str | Non
     if lifetime(stored, policy, rules).explicit or said.public or said.no_cache is True:
         return None
     return "cookie" if any(n.lower() == b"cookie" for n, _ in asked.fields) else doubtful_path(asked.target)
+
+
+def without(stored: StoredResponse, withheld: frozenset[str]) -> StoredResponse:
+    """What `private=` and `no-cache=` name is not kept (RFC 9111, section 5.2.2)."""
+    if not withheld:
+        return stored
+    kept = tuple((n, v) for n, v in stored.headers if n.decode("latin-1").lower() not in withheld)
+    return replace(stored, headers=kept)
+
+
+def ttl_of(stored: StoredResponse, rules: CacheRules, now: float) -> float:
+    """For how many seconds more it is fresh; negative once it is stale."""
+    return lifetime(stored, policy_of(stored.headers, rules), rules).seconds - current_age(stored, now)
 
 
 def answer_from(stored: StoredResponse, asked: Asked, now: float) -> Response:

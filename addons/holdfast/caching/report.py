@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from holdfast.caching.filling import Fill, Served
 from holdfast.caching.flow import Asked, answer_from, tell
 from holdfast.exchange import exchange_of
+from holdfast.gateway import Health
 from holdfast.policy.caching.model import StoredResponse
 from holdfast.policy.caching.reuse import Fresh, Pass, Reuse
 from holdfast.policy.caching.status import CacheStatus
@@ -109,6 +110,14 @@ class StoreFigures(Collector):
         ):
             if figure in figures:
                 yield CounterMetricFamily(name, what, figures[figure])
+
+
+def health_of(store: Store, url: str) -> Health:
+    """For the health page, where what needs no server is nobody's concern."""
+    found = store.health()
+    if url.startswith("memory:"):
+        return Health("not_configured", figures=dict(found.figures))
+    return Health("ok" if found.ok else "failing", found.detail, figures={"mode": found.mode, **found.figures})
 
 
 def put_answer(flow: HTTPFlow, answer: Response) -> None:

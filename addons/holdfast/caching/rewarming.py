@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mitmproxy.http import Headers, HTTPFlow, Request
 from mitmproxy.utils import asyncio_utils
@@ -133,7 +133,9 @@ def _wanted(flow: HTTPFlow, asked: Asked, key: str, stored: StoredResponse) -> W
     request.headers = Headers([*host, *selecting])
     request.method, request.content = "GET", b""
     request.headers.pop("content-length", None)
-    return Wanted(key, asked, request, flow.client_conn.proxy_mode, frozenset())
+    named = [(name, value) for name, value in asked.fields if name.lower() == b"host"]
+    bare = replace(asked, method="GET", fields=[*named, *selecting])
+    return Wanted(key, bare, request, flow.client_conn.proxy_mode, frozenset())
 
 
 def _tags(key: str, stored: StoredResponse) -> frozenset[str]:

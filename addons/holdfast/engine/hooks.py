@@ -23,3 +23,13 @@ class UpstreamFailedHook(StartHook):
     """
 
     flow: HTTPFlow
+
+
+@dataclass
+class ResponseGrownHook(StartHook):
+    """`response_grown(flow)`: the response turned out larger than what is held, and is passed on as it comes from here.
+
+    Its header goes out once every handler has returned; `response` comes at the end, without the body.
+    """
+
+    flow: HTTPFlow

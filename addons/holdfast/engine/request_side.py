@@ -291,12 +291,17 @@ class RequestSide(TimedStream):
 
     # -- the answer -------------------------------------------------------------------------------------------------
 
+    def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:
+        """As stock, which would send the body to a HEAD as well, so that the next answer would be misread."""
+        assert self.flow.response
+        if self.flow.request.method == "HEAD" and not already_streamed:
+            self.flow.response.raw_content = b""
+        yield from super().send_response(already_streamed)
+
     def _respond(self) -> CommandGenerator[None]:
         """Send `flow.response` as mitmproxy sends one that an addon has set."""
         assert self.flow.response
         self.flow.response.timestamp_start = time.time()
-        if self.flow.request.method == "HEAD":
-            self.flow.response.raw_content = b""  # stock would send the bytes, and the next answer would be misread
         yield HttpResponseHeadersHook(self.flow)
         if (yield from self.check_killed(True)):
             return

@@ -31,7 +31,7 @@ from holdfast.answering import as_response
 from holdfast.engine.commands import AbandonAttempt, GetUpstream, InterimResponse
 from holdfast.engine.connection_fields import passed_on
 from holdfast.engine.failures import response_failure
-from holdfast.engine.hooks import UpstreamFailedHook, UpstreamRetryHook
+from holdfast.engine.hooks import ResponseGrownHook, UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.leg import Leg
 from holdfast.engine.request_side import RequestSide
 from holdfast.policy.answer import addon_failed_answer, upstream_failed_answer
@@ -201,6 +201,8 @@ class ResilientStream(RequestSide):
         self._attempts.ended(None)
         if _is_endless(self.flow.response):
             self.upstream_alarm.disarm()
+        if self.server_state == self.state_consume_response_body:
+            yield ResponseGrownHook(self.flow)
         yield from super().start_response_stream()
 
     def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:

@@ -10,6 +10,7 @@ before is unusable then. See `redis_scripts`.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from holdfast.stores.selection import MAX_NAMES, MAX_VARIANTS, names_of
 
 _HINTS = 20_000  # keys of which Vary's names and the tags are remembered
 _BYTES_PER_SECOND = 20e6  # a body is given the time that it takes at this speed
+_OWED = 1000  # locks that could not be given back; more than these have to expire
 _TAGS_AT_ONCE = 500  # of a purge: Redis does nothing else meanwhile
 _READ = script_digest(READ)
 _PUT = script_digest(PUT)
@@ -55,6 +57,9 @@ class RedisStore:
         self._clock = clock
         self._hints: dict[str, Hint] = {}
         self._heard: list[Heard] = []
+        self._lent: dict[str, str] = {}  # the locks' names by the tokens that were given for them
+        self._owed: dict[str, str] = {}  # those that Redis could not be told of
+        self._settling: asyncio.Task[None] | None = None
 
     def lookup(self, key: str, request: Fields) -> Lookup | None:
         return None
@@ -100,15 +105,16 @@ class RedisStore:
         try:
             (answer,) = await self.link.ask(name, ("SET", name, token, "NX", "PX", max(1, round(seconds * 1000))))
         except (Unreachable, Refused):
-            return token
-        return token if answer else None
+            answer = True  # a Redis that hangs may do it all the same, later
+        if not answer:
+            return None
+        self._lent[token] = name
+        return token
 
     async def unlock(self, key: str, token: str) -> None:
-        name = self.keys.lock(key)
-        try:
-            await self.link.ask(name, ("EVAL", UNLOCK, 1, name, token))
-        except (Unreachable, Refused):
-            return  # it expires
+        name = self._lent.pop(token, None)
+        if name and not await self._give_back(name, token) and len(self._owed) < _OWED:
+            self._owed[token] = name
 
     async def entries(self) -> tuple[int, int] | None:
         return None
@@ -123,16 +129,36 @@ class RedisStore:
             "outages": sum(node.circuit.opened for node in nodes),
         }
         others = next((node.circuit.reason for node in nodes if node.circuit.is_open), "")
-        detail = "; ".join([trouble or others or f"connected to Redis at {self._title}", *self.link.notices])
-        return StoreHealth(
-            ok=not (trouble or others), detail=detail, mode="none" if trouble else "full", figures=figures
-        )
+        wrong = trouble or others or self.link.no_room
+        detail = "; ".join([wrong or f"connected to Redis at {self._title}", *self.link.notices])
+        return StoreHealth(ok=not wrong, detail=detail, mode="none" if trouble else "full", figures=figures)
 
     async def start(self) -> None:
+        self.link.listeners.append(self._settle)
         await self.link.start()
 
     async def stop(self) -> None:
+        self.link.listeners.remove(self._settle)
         await self.link.stop()
+
+    # --- locks ---
+
+    async def _give_back(self, name: str, token: str) -> bool:
+        try:
+            await self.link.ask(name, ("EVAL", UNLOCK, 1, name, token))
+        except (Unreachable, Refused):
+            return False
+        return True
+
+    def _settle(self, clock: int) -> None:
+        """With each beat, while Redis answers: nobody shall wait for a fill that has ended while it did not."""
+        if self._owed and (self._settling is None or self._settling.done()):
+            owed, self._owed = self._owed, {}
+            self._settling = asyncio.create_task(self._give_all_back(owed), name="redis locks")
+
+    async def _give_all_back(self, owed: dict[str, str]) -> None:
+        for token, name in owed.items():
+            await self._give_back(name, token)
 
     # --- reading ---
 
@@ -202,6 +228,7 @@ class RedisStore:
                 answer = await self._put(key, response, keep, with_body=True)
         except (Unreachable, Refused) as error:
             return str(error)
+        self.link.made_room()
         if answer == b"newer":
             return "a newer one is there"
         names = names_of(response.selecting)

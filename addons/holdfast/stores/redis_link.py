@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 BEAT = 0.25
 _RECONNECT_WITHIN = 1.0  # of a probe, for which nobody waits: names, Sentinels and TLS take their time
 _LOOK_AROUND = 60.0
+_NO_ROOM = 10.0  # seconds for which a refusal for want of memory is told
 _OVERSLEPT = 1.3  # times the bound
 _DOUBTS = 3  # calls in a row that timed out while this process was busy, before it is taken for an outage
 
@@ -65,6 +66,7 @@ class RedisLink:
         self._run = ""
         self._map_is_old = False
         self._looked_around: float | None = None
+        self._no_room = ("", 0.0)
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -85,6 +87,16 @@ class RedisLink:
     def trouble(self) -> str:
         """Why the node with the purge clock cannot be asked; empty if it can."""
         return self.nodes.of(self.keys.purges).circuit.reason
+
+    @property
+    def no_room(self) -> str:
+        """Why Redis has refused to keep something lately; empty if it has not."""
+        reason, since = self._no_room
+        return reason if self._monotonic() < since + _NO_ROOM else ""
+
+    def made_room(self) -> None:
+        """Something was kept."""
+        self._no_room = ("", 0.0)
 
     @property
     def purge_digest(self) -> str:
@@ -175,7 +187,8 @@ class RedisLink:
             self._map_is_old = True
             raise self._failed(node, text)
         if isinstance(answer, OutOfMemoryError):
-            raise Refused(f"Redis at {node.name} is out of memory")
+            self._no_room = (f"Redis at {node.name} is out of memory", self._monotonic())
+            raise Refused(self._no_room[0])
         raise Refused(text)
 
     def _failed(self, node: Node, reason: str) -> Unreachable:

@@ -131,6 +131,7 @@ class TieredStore:
             self._copies.clear()
             self._alone.invalidate(tags, soft=soft)
             raise StoreUnavailable(f"{error} (purged in this gateway's own memory only)") from error
+        self._alone.invalidate(tags, soft=soft)  # Redis may be back without this gateway having found out
         if value:
             self._copies.invalidate(tags, soft=soft, at=value)
         self._tell(tags)  # the channel may be lost, and telling twice does no harm
@@ -145,8 +146,7 @@ class TieredStore:
 
     async def unlock(self, key: str, token: str) -> None:
         await self._alone.unlock(key, token)
-        if self.mode() is not Mode.ALONE:
-            await self.redis.unlock(key, token)
+        await self.redis.unlock(key, token)
 
     async def entries(self) -> tuple[int, int] | None:
         return await self._near.entries()
