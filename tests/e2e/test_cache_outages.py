@@ -44,8 +44,8 @@ class Running:
     async def mend(self) -> None:
         """Whatever a test has broken."""
         await self.cable.mend()
-        await asyncio.to_thread(restart if self.server.pid is None else RedisServer.resume, self.server)
-        await asyncio.to_thread(promote, self.server)
+        await asyncio.to_thread(RedisServer.restart if self.server.pid is None else RedisServer.resume, self.server)
+        await asyncio.to_thread(RedisServer.promote, self.server)
         await asyncio.to_thread(make_room, self.server)
         for gateway in self.started:
             if gateway.exit_code is not None:
@@ -107,20 +107,6 @@ async def bench(running: Running, request: pytest.FixtureRequest) -> AsyncIterat
 def page(received: Received) -> Answer:
     """Each path is its own body and its own tag."""
     return keep(received.target.encode(), ("Surrogate-Key", received.target.strip("/")))
-
-
-def restart(server: RedisServer) -> None:
-    server.start().wait_ready()
-
-
-def demote(server: RedisServer) -> None:
-    with server.client() as client:
-        client.replicaof("127.0.0.1", "1")
-
-
-def promote(server: RedisServer) -> None:
-    with server.client() as client:
-        client.replicaof("NO", "ONE")
 
 
 def fill_up(server: RedisServer) -> None:
@@ -216,9 +202,9 @@ class Traffic:
 
 
 FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], None], str]] = {
-    "killed": (RedisServer.kill, restart, "Redis at"),
+    "killed": (RedisServer.kill, RedisServer.restart, "Redis at"),
     "frozen": (RedisServer.pause, RedisServer.resume, "does not answer within"),
-    "read-only": (demote, promote, "is a read-only replica"),
+    "read-only": (RedisServer.demote, RedisServer.promote, "is a read-only replica"),
 }
 
 
@@ -258,7 +244,7 @@ async def test_a_restart_fails_no_request(bench: Bench) -> None:
     async with Traffic(bench.a, bench.b) as traffic:
         for _ in range(2):
             await asyncio.to_thread(RedisServer.kill, bench.server)
-            await asyncio.to_thread(restart, bench.server)
+            await asyncio.to_thread(RedisServer.restart, bench.server)
             await traffic.more(100)
         for side in (bench.a, bench.b):
             await in_order(side)
@@ -385,6 +371,7 @@ async def test_what_is_stored_outlives_the_gateway(bench: Bench) -> None:
         if ended is not None:
             await ended
         await bench.far.gateway.start()
+        await in_order(bench.far)
         assert await bench.far.level("/page") == "redis"
         answer = await bench.far.get("/page")
         assert (status_of(answer), answer.text, bench.origin.requests) == ("hit", "/page", [])

@@ -26,25 +26,11 @@ def server(redis_url: str, tmp_path: Path) -> Iterator[RedisServer]:
         running.resume()
 
 
-def demote(server: RedisServer) -> None:
-    with server.client() as client:
-        client.replicaof("127.0.0.1", "1")
-
-
-def promote(server: RedisServer) -> None:
-    with server.client() as client:
-        client.replicaof("NO", "ONE")
-
-
-def restart(server: RedisServer) -> None:
-    server.start().wait_ready()
-
-
 FAULTS: dict[str, tuple[Callable[[RedisServer], None], Callable[[RedisServer], None], str]] = {
-    "killed": (RedisServer.kill, restart, "Redis at"),
-    "stopped": (RedisServer.stop, restart, "Redis at"),
+    "killed": (RedisServer.kill, RedisServer.restart, "Redis at"),
+    "stopped": (RedisServer.stop, RedisServer.restart, "Redis at"),
     "frozen": (RedisServer.pause, RedisServer.resume, "does not answer within"),
-    "read-only": (demote, promote, "is a read-only replica"),
+    "read-only": (RedisServer.demote, RedisServer.promote, "is a read-only replica"),
 }
 
 
@@ -126,7 +112,7 @@ async def test_a_gateway_starts_without_redis_and_finds_it_later(server: RedisSe
     async with gateway(server.url) as store:
         assert store.mode() is Mode.ALONE
         await fill(store, "k")
-        await asyncio.to_thread(restart, server)
+        await asyncio.to_thread(RedisServer.restart, server)
         await until_mode(store, Mode.FULL)
         await fill(store, "k")
         assert await body_of(store, "k") == b"hello"

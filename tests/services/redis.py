@@ -61,6 +61,20 @@ class RedisServer(Service):
         """For tests that look behind the curtain, or break something."""
         return Redis(host=LOOPBACK, port=self.port, socket_timeout=5)
 
+    def restart(self) -> None:
+        """Start it again, empty, and wait until it answers."""
+        self.start().wait_ready()
+
+    def demote(self) -> None:
+        """Make it a read-only replica of nobody."""
+        with self.client() as client:
+            client.replicaof(LOOPBACK, "1")
+
+    def promote(self) -> None:
+        """Undo `demote`."""
+        with self.client() as client:
+            client.replicaof("NO", "ONE")
+
 
 class RedisSentinel(RedisServer):
     """A Sentinel that watches a master under the name `mymaster`, alone responsible for a failover."""
