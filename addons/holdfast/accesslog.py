@@ -142,6 +142,8 @@ def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, obj
     for key in ("capture_id", "capture_failed", "not_retried"):
         if key in exchange:
             fields[key] = exchange[key]
+    if "replay" in exchange:
+        fields["replay"] = exchange["replay"]
     if "refresh" in exchange:
         fields["refresh"] = True  # the gateway's own, with the id of the request that caused it
     return fields

@@ -126,7 +126,7 @@ class Cache:
         if self._purging.is_ours(flow.request.method):
             await self._purging.answer(flow, asked_by(flow))
             return
-        if route_of(flow) in self._settings.skip:
+        if route_of(flow) in self._settings.skip or "replay" in exchange_of(flow):
             return
         asked = asked_by(flow)
         reason = uncacheable_reason(

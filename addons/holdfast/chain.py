@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mitmproxy.hooks import all_hooks
 from mitmproxy.options import Options
@@ -25,7 +26,7 @@ from holdfast.engine.timers import Timers
 from holdfast.engine.upstream import UpstreamLeg, engine_options
 from holdfast.errors import Fault, ProfileError
 from holdfast.failure_sink import FailureSink
-from holdfast.gateway import Gateway, HealthCheck, ResponseCache, RouteNaming
+from holdfast.gateway import Gateway, HealthCheck, OutcomeListener, ReplayLedger, ResponseCache, RouteNaming
 from holdfast.guard import Guard
 from holdfast.intake import Intake
 from holdfast.metrics import Metrics
@@ -88,6 +89,8 @@ class Chain:
         self.gateway.sink, self.gateway.leg.spooling = sink, sink.spooling if sink else None
         self.gateway.cache = next((each.addon for each in members if isinstance(each.addon, ResponseCache)), None)
         self.gateway.router = next((each.addon for each in members if isinstance(each.addon, RouteNaming)), None)
+        self.gateway.replays = next((each.addon for each in members if isinstance(each.addon, ReplayLedger)), None)
+        self.gateway.listeners = [each.addon for each in members if isinstance(each.addon, OutcomeListener)]
         self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics | Tracing)]
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:
@@ -109,11 +112,11 @@ class Chain:
         self.gateway.addon_errors.labels(addon, hook).inc()
 
 
-def build_chain(profile: Profile) -> Chain:
+def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gateway") -> Chain:
     """The shared gateway and all addons; nothing has been started. ProfileError where a constructor refuses."""
     disable_created_metrics()  # a second series for each counter that nobody asked for
     registry = ChainRegistry()
-    gateway = Gateway(profile, build_leg(profile, Timers(client_connection), registry), registry)
+    gateway = Gateway(profile, build_leg(profile, Timers(client_connection), registry), registry, role=role)
     gateway.health = HealthPage(gateway).document
     upstream, observers = UpstreamLeg(gateway.leg, profile.upstream), list[Observer]()
     first: list[object] = [upstream, Intake(gateway)]

@@ -41,6 +41,10 @@ def _call(args: argparse.Namespace) -> int:
         from holdfast.commands.run import run
 
         return run(args)
+    if args.command == "consume":
+        from holdfast.commands.consume import consume
+
+        return consume(args)
     if args.command == "origin":
         from holdfast.origin import main_origin
 
@@ -68,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="holdfast", description="A fault-tolerant gateway made of mitmproxy addons.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _run(commands.add_parser("run", help="start the gateway", epilog="What follows -- is passed on to mitmproxy."))
+    _consume(
+        commands.add_parser("consume", help="replay what was captured", epilog="What follows -- is for mitmproxy.")
+    )
     check = commands.add_parser("check", help="every fault of a profile at once, or its resolved chain")
     check.add_argument("profile", nargs="?", default=_default_profile(), metavar="PROFILE")
     check.add_argument("--schema", action="store_true", help="print the JSON Schema of profiles instead")
@@ -89,6 +96,14 @@ def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--listen", metavar="[HOST:]PORT", help="in place of the profile's")
     run.add_argument("--admin", metavar="[HOST:]PORT", help="in place of the profile's admin.listen")
     run.add_argument("--web", action="store_true", help="under mitmweb, to look at requests in a browser")
+
+
+def _consume(consume: argparse.ArgumentParser) -> None:
+    _profile(consume)
+    consume.add_argument(
+        "--upstream", action="append", metavar="URL", help="in place of the profile's; may be repeated"
+    )
+    consume.add_argument("--admin", metavar="[HOST:]PORT", help="health and metrics of the consumer; default: none")
 
 
 def _captures(captures: argparse.ArgumentParser) -> None:

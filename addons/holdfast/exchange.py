@@ -51,6 +51,7 @@ class Exchange(TypedDict, total=False):
     cached: str  # `hit` or `stale`: the answer came from the cache
     cached_because: str  # the directive that decided
     cache_pass: str  # why the cache has no part in this request
+    replay: str  # the id of the capture that this request of the gateway's own replays
     refresh: str  # the cache key that this request of the gateway's own fetches anew
     fate: str
     reason: str

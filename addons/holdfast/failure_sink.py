@@ -31,6 +31,7 @@ from holdfast.policy.failure import Failure
 from holdfast.policy.hop_by_hop import asks_for_upgrade
 from holdfast.policy.redaction import DEFAULT_HEADERS, DEFAULT_QUERY, RedactionRules, redact
 from holdfast.policy.uuid7 import Uuid7Source
+from holdfast.profile.settings import Profile
 from holdfast.profile.values import Duration, Size
 from holdfast.sealing import Sealer, parse_keys
 from holdfast.spool import SpoolRoom
@@ -154,6 +155,11 @@ def redaction_rules(settings: RedactionSettings) -> RedactionRules:
     )
 
 
+def settings_in(profile: Profile) -> FailureSinkSettings | None:
+    """Those of the profile's failure sink, if it has one."""
+    return next((e.settings for e in profile.addons if isinstance(e.settings, FailureSinkSettings)), None)
+
+
 class FailureSink:
     """Builds the record, redacts it, stores it; runs the relay."""
 
@@ -178,7 +184,8 @@ class FailureSink:
             "holdfast_capture_failures", "Captures refused, by reason.", ["reason"], registry=gateway.registry
         )
         gateway.registry.register(OutboxMetrics(lambda: self._outbox, lambda: self._relay))
-        gateway.checks["outbox"] = self._check_outbox
+        if gateway.role == "gateway":
+            gateway.checks["outbox"] = self._check_outbox
         if self._broker.publishes:
             gateway.checks["kafka"] = self._check_broker
 
@@ -199,7 +206,8 @@ class FailureSink:
     # -- life -------------------------------------------------------------------------------------------------------
 
     async def running(self) -> None:
-        await self._open()
+        if self._gateway.role == "gateway":  # a consumer captures nothing: the outbox is the gateway's
+            await self._open()
 
     async def done(self) -> None:
         """Seal the outbox, and give the producer a moment to bring out what it has."""

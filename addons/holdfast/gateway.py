@@ -16,6 +16,7 @@ from holdfast.policy.failure import Failure
 if TYPE_CHECKING:
     from mitmproxy.http import HTTPFlow
 
+    from holdfast.audit import Audit
     from holdfast.outbox import Outbox
     from holdfast.policy.caching.model import Fields
     from holdfast.profile.settings import Profile
@@ -67,17 +68,70 @@ class RouteNaming(Protocol):
         """The label of such a request."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of a capture. `error`: why it was captured; `status`, `last_error`: of the last replay.
+
+    Times in epoch seconds; `redrive` counts how often a person has had it sent again.
+    """
+
+    id: str
+    key: str
+    route: str
+    method: str
+    path: str
+    error: str
+    captured: float
+    outcome: Literal["delivered", "dead", "parked", "discarded"]
+    reason: str
+    attempts: int
+    status: int | None
+    last_error: str | None
+    settled: float
+    redrive: int
+    traceparent: str
+
+
+@runtime_checkable
+class OutcomeListener(Protocol):
+    """An addon that wants to know what became of captures."""
+
+    def capture_settled(self, settled: Settled) -> None:
+        """Its outcome is stored. Must not block, and not raise."""
+
+
+@runtime_checkable
+class ReplayLedger(Protocol):
+    """Who knows what became of captures."""
+
+    @property
+    def audit(self) -> Audit | None:
+        """The store behind it, once it is open."""
+
+    async def settled(self, ids: Sequence[str]) -> set[str]:
+        """Which of these captures are settled. StoreUnavailable if nobody can say."""
+
+    def shows_answer(self, route: str) -> bool:
+        """Whether whoever has the id of a capture of this route may see what the replay was answered."""
+
+
 @dataclass(slots=True)
 class Gateway:
-    """Made once per chain. `phase` goes one way: starting, serving, draining."""
+    """Made once per chain. `phase` goes one way: starting, serving, draining.
+
+    A `consumer` has the same chain and no clients: it does nothing but replay.
+    """
 
     profile: Profile
     leg: Leg
     registry: CollectorRegistry
     wall_clock: Callable[[], float] = time.time
+    role: Literal["gateway", "consumer"] = "gateway"
     sink: CaptureSink | None = None
     cache: ResponseCache | None = None
     router: RouteNaming | None = None
+    replays: ReplayLedger | None = None
+    listeners: list[OutcomeListener] = field(default_factory=list)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
     in_flight: int = 0

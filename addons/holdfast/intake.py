@@ -41,8 +41,9 @@ class Intake:
         exchange = exchange_of(flow)
         exchange["started"] = self._gateway.leg.clock()
         exchange["attempts"] = []
-        self._open[flow.id] = flow.client_conn.id
-        self._gateway.in_flight = len(self._open)
+        if "replay" not in exchange:  # the replayer waits for its own
+            self._open[flow.id] = flow.client_conn.id
+            self._gateway.in_flight = len(self._open)
         headers = flow.request.headers
         given = headers.get("x-request-id", "")
         exchange["request_id"] = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
@@ -50,6 +51,8 @@ class Intake:
         if not _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
             headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
             exchange["trace_minted"] = True
+        if "replay" in exchange:
+            return
         if self._gateway.profile.upstream.forwarded:
             self._forwarded(flow)
         await self._answer_health(flow)

@@ -26,6 +26,7 @@ from holdfast.profile.values import Duration
 
 logger = logging.getLogger(__name__)
 FailureKind = Literal["connect", "reset", "timeout", "502", "503", "504"]
+REPLAY = "holdfast-replay"  # the header field that marks a replay
 _ALL: tuple[FailureKind, ...] = ("connect", "reset", "timeout", "502", "503", "504")
 
 
@@ -85,6 +86,8 @@ class Interceptor:
         exchange = exchange_of(flow)
         if "cached" in exchange or "refresh" in exchange:
             return  # the cache has an answer: nobody need know of the failure; or nobody but the gateway has asked
+        if "replay" in exchange or REPLAY in flow.request.headers:
+            return  # it is captured already, here or in a gateway before this one
         status = flow.response.status_code if flow.response else None
         failure = Failure(exchange["error"], exchange["detail"], status)
         rules = self._routes.get(route_of(flow), RouteAnswer())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Literal
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader as OptionLoader
@@ -32,7 +33,13 @@ class Loader:
 
     name = "holdfast"
 
-    def __init__(self, source: ProfileSource | None = None, profile: Profile | None = None) -> None:
+    def __init__(
+        self,
+        source: ProfileSource | None = None,
+        profile: Profile | None = None,
+        role: Literal["gateway", "consumer"] = "gateway",
+    ) -> None:
+        self._role = role
         self._source = source
         self._profile = profile
 
@@ -60,7 +67,7 @@ class Loader:
             check_engine()
             profile = self._profile or source.load()
             set_up_logs(profile.log)
-            chain = build_chain(profile)
+            chain = build_chain(profile, self._role)
             ctx.options.update(**chain.options(ctx.options, profile))
             place(ctx.master, [*chain.addons, Live(chain, source)])
         except (ProfileError, EngineMismatch) as e:

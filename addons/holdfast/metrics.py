@@ -54,6 +54,8 @@ class Metrics:
 
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
         """Called by the access log once a request; status is `none` where the client got no answer."""
+        if "replay" in exchange:
+            return  # no client's: the replayer counts them
         method = flow.request.method.upper()
         status = str(flow.response.status_code) if flow.response and not flow.error else "none"
         route, fate = route_of(flow), exchange["fate"]

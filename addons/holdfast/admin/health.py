@@ -16,7 +16,7 @@ from holdfast.policy.pool import PoolServer
 TIMEOUT = 2.0
 KEPT = 1.0
 FAILING_AFTER = 3
-COMPONENTS = ("redis", "kafka", "outbox")
+COMPONENTS = ("redis", "kafka", "outbox")  # always named; others only where the chain has them
 
 
 @dataclass(slots=True)
@@ -48,13 +48,14 @@ class HealthPage:
 
     async def _ask(self) -> dict[str, Any]:
         gateway = self._gateway
-        checks: dict[str, HealthCheck] = {name: gateway.checks[name] for name in COMPONENTS if name in gateway.checks}
+        checks: dict[str, HealthCheck] = dict(gateway.checks)
         servers = gateway.leg.servers()
         answers = await asyncio.gather(
             *(_bounded(check) for check in checks.values()), *(_server(server) for _, server in servers)
         )
         found = dict(zip(checks, answers, strict=False))
-        document: dict[str, Any] = {n: _plain(found.get(n, Health("not_configured"))) for n in COMPONENTS}
+        names = dict.fromkeys([*COMPONENTS, *checks])
+        document: dict[str, Any] = {n: _plain(found.get(n, Health("not_configured"))) for n in names}
         document["upstream"] = {
             name: _plain(health) | _record(gateway, server)
             for (name, server), health in zip(servers, answers[len(checks) :], strict=True)
@@ -126,5 +127,5 @@ def _overall(document: dict[str, Any]) -> str:
     stores = document["outbox"]["status"]
     if document["gateway"]["status"] != "ok" or ("ok" not in servers and stores != "ok"):
         return "failing"
-    rest = [document[name]["status"] for name in (*COMPONENTS, "profile")]
+    rest = [part["status"] for name, part in document.items() if name not in ("gateway", "upstream")]
     return "degraded" if "failing" in [*servers, *rest] else "ok"

@@ -99,6 +99,11 @@ class BackgroundHandler(ConnectionHandler):
             self._ended.set()
 
 
+def current_mode() -> Mode:
+    """Of the proxy, for a request that no client has asked for."""
+    return ProxyMode.parse(ctx.options.mode[0])
+
+
 async def send_in_background(
     request: Request, leg: Leg, mode: Mode, known: dict[str, str], *, tls: bool = False
 ) -> HTTPFlow:

@@ -31,6 +31,9 @@ class Gate:
         self._gateway = gateway
 
     async def running(self) -> None:
+        if self._gateway.role == "consumer":
+            self._gateway.phase = "serving"
+            return
         if not ctx.options.server:
             ctx.options.update(server=True)
             await _bound()

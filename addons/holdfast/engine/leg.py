@@ -140,6 +140,7 @@ class Leg:
         if failure and not failure.reached:
             self.unreached(server.endpoint.host)
         server.failures = server.failures + 1 if failure else 0
+        server.answered = server.answered if failure else self.clock()
         server.last_error = failure.error if failure else server.last_error
 
 

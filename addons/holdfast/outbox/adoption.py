@@ -26,20 +26,20 @@ class Adoption:
         self._next = time.monotonic() + every
         self._seen: dict[Path, tuple[float, int]] = {}
 
-    def adopt_if_due(self) -> list[Feed]:
+    def adopt_if_due(self) -> list[Outbox]:
         """Those that have something to send, their locks held."""
         if time.monotonic() < self._next:
             return []
         self._next = time.monotonic() + self._every
-        return [feed for outbox in self._outbox.leftovers(self._is_news) if (feed := self._look_at(outbox))]
+        return [outbox for outbox in self._outbox.leftovers(self._is_news) if self._has_work(outbox)]
 
-    def _look_at(self, outbox: Outbox) -> Feed | None:
+    def _has_work(self, outbox: Outbox) -> bool:
         if not outbox.stats().pending:
-            self._put_back(outbox)
-            return None
-        log.info("relaying the outbox of a process that is gone", extra={"file": str(outbox.path)})
+            self.put_back(outbox)
+            return False
+        log.info("taking over the outbox of a process that is gone", extra={"file": str(outbox.path)})
         outbox.on_commit(self._wake)
-        return Feed(outbox)
+        return True
 
     def let_go(self, feeds: Iterable[Feed]) -> list[Feed]:
         """Give back those that are done; the others."""
@@ -49,10 +49,11 @@ class Adoption:
                 kept.append(feed)
                 continue
             feed.close()
-            self._put_back(feed.outbox)
+            self.put_back(feed.outbox)
         return kept
 
-    def _put_back(self, outbox: Outbox) -> None:
+    def put_back(self, outbox: Outbox) -> None:
+        """It has nothing more to send: tidied, closed, and not looked at for a while."""
         try:
             outbox.tidy()
         except CaptureRefused as error:

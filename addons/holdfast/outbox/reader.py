@@ -5,9 +5,9 @@ from __future__ import annotations
 import builtins
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Literal, Self, Unpack
 
 import apsw
 
@@ -42,38 +42,39 @@ class OutboxReader:
             queries.close()
         self._open.clear()
 
-    def _slots(self) -> builtins.list[Queries]:
+    def slots(self) -> builtins.list[Queries]:
+        """A reader for each file that there is now; one that was there before is the same object."""
         return [self._open.setdefault(each, Queries(each)) for each in slots.existing(self.path)]
 
     # --- queries ---
 
     def get(self, record_id: str) -> OutboxRecord | None:
         """The whole record with this id. Anything that is not a UUID is simply not found."""
-        return next((record for queries in self._slots() if (record := queries.get(record_id))), None)
+        return next((record for queries in self.slots() if (record := queries.get(record_id))), None)
 
     def list(
         self, *, limit: int = 100, newest_first: bool = True, **where: Unpack[Where]
     ) -> builtins.list[OutboxRecord]:
         """Records without their large parts (key, headers, value)."""
-        found = [queries.list(limit=limit, newest_first=newest_first, **where) for queries in self._slots()]
+        found = [queries.list(limit=limit, newest_first=newest_first, **where) for queries in self.slots()]
         merged = heapq.merge(*found, key=lambda record: record.seq, reverse=newest_first)
         return [record for record, _ in zip(merged, range(limit), strict=False)]
 
     def export(self, **where: Unpack[Where]) -> Iterator[OutboxRecord]:
         """Whole records, oldest first, over all slots."""
-        return heapq.merge(*(queries.export(**where) for queries in self._slots()), key=lambda record: record.seq)
+        return heapq.merge(*(queries.export(**where) for queries in self.slots()), key=lambda record: record.seq)
 
     def stats(self) -> OutboxStats:
         """Figures, by counting the rows."""
         counts, size = dict.fromkeys(STATES, 0), 0
         oldest = []
-        for queries in self._slots():
+        for queries in self.slots():
             for state, records, held in queries.counts():
                 counts[state] += records
                 size += held
             oldest.append(queries.oldest_pending())
         ages = [max(0.0, self._clock() - created) for created in oldest if created is not None]
-        on_disk = sum(file_bytes(queries.path) for queries in self._slots())
+        on_disk = sum(file_bytes(queries.path) for queries in self.slots())
         return OutboxStats(**counts, bytes=size, file_bytes=on_disk, oldest_pending_seconds=max(ages, default=0.0))
 
     # --- changing states ---
@@ -86,15 +87,15 @@ class OutboxReader:
         """Have records sent (again) that were sent, discarded or quarantined; how many."""
         return self._move(ids, where, "pending", REQUEUABLE)
 
-    def mark_sent(self, ids: Iterable[str]) -> int:
-        """Note that records were delivered, by whoever takes them out of an outbox that publishes nothing."""
-        return self._move(ids, {}, "sent", SENDABLE)
+    def settle(self, queries: Queries, seqs: Sequence[int], to: Literal["sent", "quarantined"]) -> int:
+        """Note what became of records of one of the `slots`, by their numbers; how many."""
+        return self._move_in(queries.path, builtins.list(seqs), to, SENDABLE if to == "sent" else ("pending",))
 
     def _move(self, ids: Iterable[str] | None, where: Where, to: State, allowed: tuple[State, ...]) -> int:
         wanted = None if ids is None else builtins.list(ids)
         return sum(
             self._move_in(queries.path, seqs, to, allowed)
-            for queries in self._slots()
+            for queries in self.slots()
             for seqs in queries.seqs(wanted, **where)
             if seqs
         )

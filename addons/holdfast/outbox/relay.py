@@ -145,7 +145,7 @@ class Relay:
     def _adopt(self) -> None:
         adopted = self._adoption.adopt_if_due()
         self.stats.adopted += len(adopted)
-        self._feeds += adopted
+        self._feeds += map(Feed, adopted)
 
     def _fill(self) -> bool:
         """Publish until the bounds are reached; whether anything was published."""

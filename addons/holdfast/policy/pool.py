@@ -33,6 +33,7 @@ class PoolServer:
     since: float | None = None  # wall-clock time of the last change of `up`
     failures: int = 0  # in a row
     last_error: str | None = None
+    answered: float | None = None  # monotonic seconds of the last attempt that it has answered
 
     def available(self, now: float) -> bool:
         """Whether it may be asked now."""

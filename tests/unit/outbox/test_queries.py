@@ -142,8 +142,11 @@ def test_the_figures(view: Outbox, outbox: Outbox, records: list[OutboxRecord], 
 def test_a_reader_marks_what_it_has_taken_out(outbox: Outbox, path: Path, records: list[OutboxRecord]) -> None:
     """How an outbox without a broker is emptied."""
     with read_all(path) as reader:
-        assert reader.mark_sent([records[0].id, records[1].id]) == 2
-        assert reader.mark_sent([records[0].id]) == 0
+        (slot,) = reader.slots()
+        (seqs,) = slot.seqs([records[0].id, records[1].id])
+        assert reader.settle(slot, seqs, "sent") == 2
+        assert reader.settle(slot, seqs, "sent") == 0
+        assert reader.settle(slot, seqs, "quarantined") == 0
     found = outbox.get(records[0].id)
     assert found
     assert found.state == "sent"

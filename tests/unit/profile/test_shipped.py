@@ -40,7 +40,7 @@ def test_minimal_needs_and_stores_nothing():
 def test_sidecar_needs_nothing_and_keeps_what_fails():
     """Embedded until KAFKA_URL says otherwise; the server comes from HOLDFAST_UPSTREAM."""
     profile = load_profile("sidecar", env={})
-    assert [entry.name for entry in profile.addons] == ["metrics", "router", "interceptor", "failure_sink"]
+    assert [entry.name for entry in profile.addons] == ["metrics", "router", "interceptor", "replayer", "failure_sink"]
     assert addon(profile, "failure_sink").broker == "embedded://"
     elsewhere = load_profile("sidecar", env={**ENV, "HOLDFAST_UPSTREAM": "https://app.example"})
     assert addon(elsewhere, "failure_sink").broker == "kafka://127.0.0.1:9092"
@@ -60,7 +60,7 @@ def test_cache_needs_nothing_and_keeps_no_requests():
 def test_gateway_asks_the_cache_before_it_captures():
     """All of it, in that order."""
     names = [entry.name for entry in load_profile("gateway", env={}).addons]
-    assert names == ["metrics", "router", "cache", "surrogate", "interceptor", "failure_sink"]
+    assert names == ["metrics", "router", "cache", "surrogate", "interceptor", "replayer", "failure_sink"]
 
 
 def test_webhook_accepts_what_it_has_stored_and_repeats_no_post():

@@ -1,0 +1,115 @@
+"""A consumer group of Kafka as a source: the thread that reads, the buffer and the producer put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from holdfast.errors import StoreUnavailable
+from holdfast.replay.kafka.buffer import Buffer, Position
+from holdfast.replay.kafka.consumer import Reading
+from holdfast.replay.kafka.messages import (
+    DUE,
+    OFFSET,
+    PARTITION,
+    REASON,
+    TOPIC,
+    due_header,
+    text_header,
+    with_changes,
+)
+from holdfast.replay.kafka.options import KafkaSourceSettings, configs
+from holdfast.replay.kafka.producer import Publisher
+from holdfast.replay.kafka.topics import name_topics
+from holdfast.replay.source import Headers, SourceHealth, Taken
+
+log = logging.getLogger(__name__)
+_PATIENCE = 15.0  # seconds for the thread to end; it is left behind after that
+
+
+class KafkaSource:
+    """A member of the consumer group that shares a topic and its retries. ValueError for what cannot be meant.
+
+    `servers`: "host:port,host:port"; `options` are librdkafka's, for all its clients.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        options: Mapping[str, str] | None = None,
+        settings: KafkaSourceSettings | None = None,
+    ) -> None:
+        settings = settings or KafkaSourceSettings()
+        self._topics = name_topics(topic, settings.retry_delays, settings.dead_letters)
+        found = configs(servers, topic, options or {}, settings)
+        self._buffer = Buffer(settings.buffer_messages, settings.buffer_bytes)
+        self._reading = Reading(found, self._topics, self._buffer, create=settings.create_topics)
+        self._publisher = Publisher(found.producer)
+        self.places: tuple[tuple[str, float], ...] = self._topics.places
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic of dead letters."""
+        return self._topics.dead_letters
+
+    async def start(self, woken: Callable[[], None]) -> None:
+        self._publisher.start()
+        self._reading.start(woken)
+
+    async def stop(self) -> None:
+        if not await asyncio.to_thread(self._reading.stop, _PATIENCE):
+            log.warning("kafka consumer does not end, and is left behind")
+        await self._publisher.stop()
+
+    async def take(self, most: int) -> list[Taken]:
+        return self._buffer.take(most)
+
+    async def value(self, taken: Taken) -> tuple[bytes, Headers]:
+        at = _position(taken)
+        return at.value or b"", tuple((name, value or b"") for name, value in at.headers)
+
+    async def settle(self, taken: Sequence[Taken]) -> None:
+        self._settle(taken)
+
+    async def bury(self, taken: Taken, reason: str, headers: Headers) -> None:
+        """The reason is in the header `holdfast-reason`, where it was in `holdfast-topic`, `-partition`, `-offset`."""
+        at = _position(taken)
+        whence = (
+            text_header(REASON, reason),
+            (TOPIC, at.share.topic.encode()),
+            (PARTITION, b"%d" % at.share.partition),
+            (OFFSET, b"%d" % at.offset),
+        )
+        kept = [(name, value) for name, value in at.headers if name != DUE]
+        await self._move(taken, self._topics.dead_letters, with_changes(kept, with_changes(whence, headers)))
+
+    async def hand_on(self, taken: Taken, place: str, due: float, headers: Headers) -> None:
+        if place not in dict(self.places):
+            raise ValueError(f"{place!r} is no topic of retries")
+        changes = with_changes(headers, [due_header(due)])
+        await self._move(taken, place, with_changes(_position(taken).headers, changes))
+
+    async def health(self) -> SourceHealth:
+        """At most some seconds old."""
+        found = self._reading.health
+        if found.ok and self._publisher.trouble:
+            return SourceHealth(False, f"messages cannot be moved: {self._publisher.trouble}", found.lag, found.oldest)
+        return found
+
+    async def _move(self, taken: Taken, topic: str, headers: Iterable[tuple[str, bytes | None]]) -> None:
+        if taken.is_lost:  # somebody else will do it
+            return
+        at = _position(taken)
+        await self._publisher.send(topic, at.key, at.value, list(headers))
+        self._settle([taken])
+
+    def _settle(self, taken: Iterable[Taken]) -> None:
+        self._buffer.settle(_position(each) for each in taken)
+
+
+def _position(taken: Taken) -> Position:
+    if not isinstance(taken.position, Position):
+        raise StoreUnavailable("the message is from another source")
+    return taken.position

@@ -1,0 +1,111 @@
+"""What the replayer holds: captures of one key wait for each other, those of different keys do not. No I/O, no clock.
+
+A lane is one key's captures in the order of their arrival. Only its head is ever sent. A head has a time at which
+something is to be done with it: it is sent when it is due, if it is ours (`claimed_until`), and asked for otherwise.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import count
+
+from holdfast.audit import Arrival
+from holdfast.replay.source import Taken
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A capture that is open. `takens` are the messages that name it: one, or more where it was published twice."""
+
+    arrival: Arrival
+    takens: list[Taken]
+    due: float = 0.0  # epoch seconds
+    claimed_until: float = 0.0  # epoch seconds; 0: it is not ours
+    attempts: int = 0
+    failures: int = 0  # of this process to do something with it, in a row: what spaces out the next try
+    redrive: int = 0
+    busy: bool = False  # on its way to the upstream, or its outcome on its way to the disk
+    ticket: int = field(default=0, repr=False)  # its newest place in the schedule; older ones mean nothing
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether every message that names it is somebody else's by now."""
+        return all(each.is_lost for each in self.takens)
+
+
+class Lanes:
+    """All that is held, by id and by key, with a schedule of what is to be looked at when."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Held] = {}
+        self._lanes: dict[str, deque[Held]] = {}
+        self._schedule: list[tuple[float, int, Held]] = []
+        self._tickets = count(1)
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def add(self, held: Held) -> None:
+        """Behind all of its key. Its time is set by `at`, once it is the head."""
+        self.by_id[held.arrival.id] = held
+        self._lanes.setdefault(held.arrival.key, deque()).append(held)
+
+    def length(self, key: str) -> int:
+        """How many of this key are held."""
+        return len(self._lanes.get(key, ()))
+
+    def is_head(self, held: Held) -> bool:
+        """Whether nothing of its key goes before it here."""
+        lane = self._lanes.get(held.arrival.key)
+        return lane is not None and lane[0] is held
+
+    def behind(self, held: Held) -> list[Held]:
+        """Those of its key that wait for it, in their order."""
+        lane = self._lanes.get(held.arrival.key, ())
+        return [each for each in lane if each is not held]
+
+    def to_front(self, held: Held) -> None:
+        """It goes before all of its key: it has arrived before them, and was only given to us later."""
+        lane = self._lanes[held.arrival.key]
+        lane.remove(held)
+        lane.appendleft(held)
+
+    def at(self, held: Held, when: float) -> None:
+        """Look at it then (epoch seconds), and not at any time that was said before."""
+        held.ticket = next(self._tickets)
+        heapq.heappush(self._schedule, (when, held.ticket, held))
+
+    def drop(self, held: Held) -> Held | None:
+        """It is settled, handed on or lost; the one that becomes the head by it, if there is one."""
+        self.by_id.pop(held.arrival.id, None)
+        held.ticket = 0
+        lane = self._lanes.get(held.arrival.key)
+        if not lane or held not in lane:
+            return None
+        was_head = lane[0] is held
+        lane.remove(held)
+        if not lane:
+            del self._lanes[held.arrival.key]
+            return None
+        return lane[0] if was_head else None
+
+    def ripe(self, now: float, most: int) -> list[Held]:
+        """Heads whose time has come, earliest first; each is scheduled anew by whoever takes it."""
+        found: list[Held] = []
+        while len(found) < most and self._schedule and self._schedule[0][0] <= now:
+            _, ticket, held = heapq.heappop(self._schedule)
+            if ticket == held.ticket and self.is_head(held):
+                found.append(held)
+        return found
+
+    def next_time(self) -> float | None:
+        """When something is to be looked at next (epoch seconds)."""
+        while self._schedule and self._schedule[0][1] != self._schedule[0][2].ticket:
+            heapq.heappop(self._schedule)
+        return self._schedule[0][0] if self._schedule else None
+
+    def lost(self) -> list[Held]:
+        """Those that are somebody else's by now, and not on their way."""
+        return [held for held in self.by_id.values() if held.is_lost and not held.busy]

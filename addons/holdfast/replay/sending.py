@@ -1,0 +1,136 @@
+"""One replay through the gateway's own upstream leg, with the servers, failover, circuits and protocols of the profile.
+
+Nothing in a record decides where it goes. The request passes the whole chain, so that traces and mitmweb show it, and
+an addon that signs requests signs it; what is in its exchange keeps it from being captured again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mitmproxy.http import Headers, HTTPFlow, Request, Response
+
+from holdfast.audit import AttemptLog
+from holdfast.engine.background import current_mode, send_in_background
+from holdfast.exchange import Exchange, exchange_of
+from holdfast.gateway import Gateway
+from holdfast.policy.grpc import is_grpc
+from holdfast.policy.redaction import DEFAULT_HEADERS, MASK
+from holdfast.policy.replaying.requests import ReplayRequest
+from holdfast.policy.replaying.verdict import Answer, parse_retry_after
+from holdfast.policy.wire import header_map, wire_bytes
+
+UNREACHED = frozenset(
+    {"connection_refused", "connection_timeout", "dns_error", "dns_timeout", "tls_protocol_error",
+     "tls_certificate_error", "destination_unavailable", "destination_ip_unroutable", "connection_limit_reached"}
+)  # fmt: skip  # RFC 9209, section 2.3: no server has seen the request
+_GRPC_UNKNOWN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of a replay: for the rules, and for the log. `answered`: by a server, whatever it said."""
+
+    answer: Answer
+    log: AttemptLog
+    answered: bool
+
+
+class ChainSender:
+    """`body_kept` bounds how much of an answer is kept, in bytes. `clock` gives epoch seconds."""
+
+    def __init__(self, gateway: Gateway, body_kept: int, clock: Callable[[], float] = time.time) -> None:
+        self.body_kept = body_kept
+        self._gateway = gateway
+        self._clock = clock
+
+    async def send(self, request: ReplayRequest, capture_id: str) -> Sent:
+        """Waits for the outcome, which the upstream's timeouts and deadline bound."""
+        began = self._clock()
+        known = {"replay": capture_id}
+        flow = await send_in_background(_as_request(request, began), self._gateway.leg, current_mode(), known)
+        return self._sent(flow, began)
+
+    def _sent(self, flow: HTTPFlow, began: float) -> Sent:
+        exchange, response = exchange_of(flow), flow.response
+        attempts = exchange.get("attempts", [])
+        last = attempts[-1] if attempts else None
+        error = exchange.get("error") or ("connection_terminated" if flow.error else None)
+        # The gateway's own words, or nobody's; a status that a server has sent may be in the last attempt.
+        status, fields, body = last["status"] if last else None, tuple[tuple[bytes, bytes], ...](), b""
+        if response and not exchange.get("answered"):
+            status, fields, body = response.status_code, _fields(response), response.raw_content or b""
+        if status is None and error is None:
+            error = "proxy_internal_response"
+        log = AttemptLog(
+            at=began,
+            server=last["server"] if last else "",
+            error=error,
+            status=status,
+            duration_ms=round((self._clock() - began) * 1000, 3),
+            headers=header_map(fields),
+            body=body[: self.body_kept],
+            body_truncated=len(body) > self.body_kept or bool(response and response.stream),
+            traceparent=flow.request.headers.get("traceparent", ""),
+        )
+        unreachable = status is None and _is_unreached(exchange, error)
+        answer = Answer(
+            status=status,
+            error=error,
+            retry_after=_retry_after(flow, self._clock()) if fields else None,
+            grpc_status=_grpc_status(flow) if fields else None,
+            unreachable=unreachable,
+        )
+        return Sent(answer, log, answered=status is not None)
+
+
+def _as_request(request: ReplayRequest, now: float) -> Request:
+    fields = list(request.headers)
+    if request.body:
+        fields.append((b"content-length", str(len(request.body)).encode()))
+    return Request(
+        host="",
+        port=0,
+        method=request.method.encode("latin-1"),
+        scheme=b"http",
+        authority=b"",
+        path=wire_bytes(request.target),
+        http_version=b"HTTP/1.1",
+        headers=Headers(fields),
+        content=request.body,
+        trailers=None,
+        timestamp_start=now,
+        timestamp_end=now,
+    )
+
+
+def _fields(response: Response) -> tuple[tuple[bytes, bytes], ...]:
+    """Header and trailers, secrets masked."""
+    return tuple(
+        (name, MASK.encode() if name.decode("latin-1").lower() in DEFAULT_HEADERS else value)
+        for section in (response.headers, response.trailers)
+        if section
+        for name, value in section.fields
+    )
+
+
+def _is_unreached(exchange: Exchange, error: str | None) -> bool:
+    attempts = exchange.get("attempts", [])
+    return (error or "") in UNREACHED and all((each["error"] or "") in UNREACHED for each in attempts)
+
+
+def _retry_after(flow: HTTPFlow, now: float) -> float | None:
+    text = flow.response.headers.get("retry-after") if flow.response else None
+    return None if text is None else parse_retry_after(wire_bytes(text), now)
+
+
+def _grpc_status(flow: HTTPFlow) -> int | None:
+    """Of a call's answer; in its trailers or, where it has no more than a header, there."""
+    response = flow.response
+    if response is None or not is_grpc(response.headers.get("content-type", "")):
+        return None
+    trailer = response.trailers.get("grpc-status") if response.trailers else None
+    text = trailer or response.headers.get("grpc-status", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else _GRPC_UNKNOWN

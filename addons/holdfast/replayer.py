@@ -1,0 +1,215 @@
+"""The replayer: sends captured requests again, in order, once it is safe, and keeps what became of each.
+
+Place it before `failure_sink`: what is on its way at a stop is then settled before the outbox is closed. It works in
+the gateway itself where the broker is `embedded://` (see `embedded`), and otherwise in processes of `holdfast consume`.
+The rules are those of `policy.replaying`; what was sent, and what became of it, is in the audit store, which every
+gateway with this addon opens, so that a client can ask for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+
+from mitmproxy.utils import asyncio_utils
+
+from holdfast.audit import Audit, AuditStats
+from holdfast.audit.opening import open_audit
+from holdfast.errors import HoldfastError, StoreUnavailable
+from holdfast.failure_sink import FailureSinkSettings, settings_in
+from holdfast.gateway import Gateway, Health, Settled
+from holdfast.policy.replaying.verdict import ReplayRules
+from holdfast.replay.opening import open_source
+from holdfast.replay.preparing import Preparation
+from holdfast.replay.queues import Queues
+from holdfast.replay.replayer import Replayer, ReplayLimits
+from holdfast.replay.report import ReplayFigures, ReplayReport
+from holdfast.replay.sending import ChainSender
+from holdfast.replay.settings import ReplayerSettings
+from holdfast.replay.source import Source, SourceHealth
+
+logger = logging.getLogger(__name__)
+_FIGURES_EVERY = 2.0
+_PRUNE_EVERY = 300.0
+_AGAIN = 2.0  # seconds between two tries to open the audit store
+_CLAIM = 60.0  # seconds that a capture is ours at least; longer where the deadline of a request is
+
+
+class ReplayerAddon:
+    """Runs the loop of `replay.replayer`, and answers what became of a capture."""
+
+    Settings = ReplayerSettings
+
+    def __init__(self, settings: ReplayerSettings, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._settings = settings
+        self._audit: Audit | None = None
+        self._fault = "not open yet"
+        self._source: Source | None = None
+        self._replayer: Replayer | None = None
+        self._queues = Queues(gateway.leg, settings.pace(), lambda: gateway.in_flight)
+        self._sender = ChainSender(gateway, int(settings.answer_body), gateway.wall_clock)
+        self._preparation = Preparation(settings.request_rules(), continues_spans=not _traces(gateway))
+        self._report = ReplayReport(gateway.registry, gateway.wall_clock)
+        self._figures: tuple[AuditStats | None, SourceHealth | None] = (None, None)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._running: asyncio.Task[None] | None = None
+        gateway.registry.register(
+            ReplayFigures(lambda: self._figures, lambda: self._queues.held_up, gateway.wall_clock)
+        )
+        gateway.checks["replayer"] = self._check
+
+    def reload(self, settings: ReplayerSettings) -> None:
+        """These hold for replays from now on; where they come from and are kept stays as it was."""
+        self._settings = settings
+        self._queues.follow(settings.pace())
+        self._sender.body_kept = int(settings.answer_body)
+        self._preparation.rules = settings.request_rules()
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def running(self) -> None:
+        self._running = asyncio_utils.create_task(self._run(), name="replayer", keep_ref=True)
+
+    async def done(self) -> None:
+        """Let what is on its way end, as long as the profile allows."""
+        if self._replayer:
+            self._replayer.stop()
+            if self._running:
+                await asyncio.wait([self._running], timeout=float(self._gateway.profile.shutdown_grace))
+        for task in (*self._tasks, self._running):
+            if task:
+                task.cancel()
+        if self._running:
+            await asyncio.wait([self._running], timeout=1.0)
+        if self._audit:
+            await self._audit.close()
+
+    # -- what became of captures ------------------------------------------------------------------------------------
+
+    @property
+    def audit(self) -> Audit | None:
+        """The store, once it is open."""
+        return self._audit
+
+    async def settled(self, ids: Sequence[str]) -> set[str]:
+        """Which of these captures are settled. StoreUnavailable if nobody can say."""
+        if self._audit is None:
+            raise StoreUnavailable(self._fault)
+        found = await self._audit.entries({"ids": list(ids)}, limit=len(ids))
+        return {entry.id for entry in found if entry.state != "open"}
+
+    def shows_answer(self, route: str) -> bool:
+        """Whether whoever has the id of a capture of this route may see what the replay was answered."""
+        return self._settings.shows_answer(route)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        sink = settings_in(self._gateway.profile)
+        audit = await self._opened()
+        self._audit, self._fault = audit, ""
+        self._tasks = [
+            asyncio_utils.create_task(self._look(audit), name="replay figures", keep_ref=True),
+            asyncio_utils.create_task(self._tidy(audit), name="replay retention", keep_ref=True),
+        ]
+        if not self._replays_here(sink):
+            return
+        assert sink
+        self._preparation.follow_keys(sink.seal_key)
+        self._source = open_source(sink, self._settings.kafka, self._gateway)
+        self._replayer = Replayer(
+            self._source,
+            audit,
+            self._sender,
+            self._preparation.prepare,
+            self._rules,
+            self._queues,
+            self._report,
+            self._tell,
+            owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            clock=self._gateway.wall_clock,
+            limits=ReplayLimits(claim=max(_CLAIM, 4 * self._longest()), hold=float(self._settings.hold)),
+        )
+        logger.info("replaying", extra={"audit": type(audit).__name__, "from": sink.broker.partition("://")[0]})
+        await self._replayer.run()
+
+    def _rules(self, route: str) -> ReplayRules:
+        return self._settings.rules(route)
+
+    async def _opened(self) -> Audit:
+        """An audit store that is away is waited for."""
+        warned = False
+        while True:
+            try:
+                audit = open_audit(self._settings.audit, self._gateway.wall_clock)
+                await audit.open()
+            except (HoldfastError, OSError) as error:
+                self._fault = f"the audit store cannot be used: {error}"
+                if not warned:
+                    logger.warning("audit store not open, nothing is replayed", extra={"reason": str(error)})
+                    warned = True
+                await asyncio.sleep(_AGAIN)
+            else:
+                return audit
+
+    def _replays_here(self, sink: FailureSinkSettings | None) -> bool:
+        if sink is None:
+            self._fault = "the profile has no failure_sink, so there is nothing to replay"
+            logger.warning("nothing is replayed", extra={"reason": self._fault})
+            return False
+        if self._gateway.role == "consumer":
+            return True
+        embedded = self._settings.embedded
+        return embedded == "on" or (embedded == "auto" and sink.broker == "embedded://")
+
+    def _longest(self) -> float:
+        return max(plan.bounds.deadline + plan.bounds.read_timeout for plan in self._gateway.leg.plans.values())
+
+    def _tell(self, settled: Settled) -> None:
+        for listener in self._gateway.listeners:
+            try:
+                listener.capture_settled(settled)
+            except Exception:  # whoever it is, the outcome is stored and the next capture waits
+                logger.exception("outcome not heard", extra={"addon": type(listener).__name__, "id": settled.id})
+
+    async def _look(self, audit: Audit) -> None:
+        """At figures that a scrape must not wait for."""
+        while True:
+            stats: AuditStats | None = None
+            with contextlib.suppress(HoldfastError):
+                stats = await audit.stats(self._gateway.wall_clock())
+            self._figures = stats, await self._source.health() if self._source else None
+            await asyncio.sleep(_FIGURES_EVERY)
+
+    async def _tidy(self, audit: Audit) -> None:
+        while True:
+            now = self._gateway.wall_clock()
+            with contextlib.suppress(HoldfastError):
+                await audit.prune(now - float(self._settings.retention), ("delivered", "discarded"))
+                await audit.prune(now - float(self._settings.keep_dead), ("dead", "parked"))
+            await asyncio.sleep(_PRUNE_EVERY)
+
+    async def _check(self) -> Health:
+        if self._audit is None or self._fault:
+            return Health("failing", self._fault)
+        if self._replayer is None:
+            return Health("ok", "replays are made elsewhere: by `holdfast consume`")
+        stats, source = self._figures
+        figures: dict[str, object] = {"under_way": self._queues.under_way}
+        if stats:
+            figures |= {"open": stats.due + stats.waiting, "dead": stats.by_state.get("dead", 0)}
+        if source and source.lag is not None:
+            figures["lag"] = source.lag
+        trouble = self._replayer.trouble or ("" if source is None or source.ok else source.detail)
+        waits = "waits for the upstream" if self._queues.held_up else ""
+        return Health("failing" if trouble else "ok", trouble or waits, figures)
+
+
+def _traces(gateway: Gateway) -> bool:
+    return any(entry.target == "tracing" for entry in gateway.profile.addons)

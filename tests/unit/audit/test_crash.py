@@ -1,0 +1,60 @@
+"""Invariant 4: what `record` has returned survives `kill -9` of the replayer at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.contract.audit_cases import Place
+
+ROUNDS = 10
+DOOMED = Path(__file__).with_name("doomed.py")
+
+
+def run_and_kill(url: str, seed: int, after: float) -> list[tuple[str, str]]:
+    """What the process had been told when it was killed: id and outcome."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(DOOMED), url, str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        killer = threading.Timer(after, process.send_signal, (signal.SIGKILL,))
+        killer.start()
+        lines = process.stdout.read().splitlines(keepends=True)
+        killer.join()
+    assert process.returncode == -signal.SIGKILL
+    # The last line may be cut short: the kill came while it was written.
+    return [(line.split()[0], line.split()[1]) for line in lines if line.endswith("\n")]
+
+
+@pytest.mark.timeout(240)
+async def test_every_outcome_that_was_returned_survives_a_kill(place: Place, seed: int) -> None:
+    """Again and again with the same audit: one row in `processed_events` for each, its attempt, and no damage."""
+    dice = random.Random(seed)
+    told: list[tuple[str, str]] = []
+    for _ in range(ROUNDS):
+        told += await asyncio.to_thread(run_and_kill, place.url, dice.getrandbits(32), dice.uniform(0.0, 0.4))
+        audit = await place.open()
+        found = await place.rows("SELECT event_id, outcome FROM processed_events")
+        assert set(told) <= set(found)
+        assert len(dict(found)) == len(found)
+        settled = await place.rows("SELECT id, state FROM captures WHERE state <> 'open'")
+        assert sorted(settled) == sorted(found), "what is settled has its row, and nothing else has"
+        logged = dict(await place.rows("SELECT event_id, count(*) FROM audit_log WHERE kind = 'attempt' GROUP BY 1"))
+        assert all(logged[name] == 1 for name, _ in told)
+        await audit.close()
+    assert len(told) > 100
+    if not place.url.startswith("postgresql"):
+        db = apsw.Connection(place.url)
+        assert db.execute("PRAGMA integrity_check").get == "ok"
+        assert db.execute("PRAGMA foreign_key_check").get is None
+        db.close()
