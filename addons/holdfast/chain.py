@@ -30,6 +30,7 @@ from holdfast.gateway import Gateway, HealthCheck, OutcomeListener, ReplayLedger
 from holdfast.guard import Guard
 from holdfast.intake import Intake
 from holdfast.metrics import Metrics
+from holdfast.notifier import Notifier
 from holdfast.profile.entries import path_of
 from holdfast.profile.settings import AddonEntry, Profile
 from holdfast.registry import resolve, settings_class
@@ -91,7 +92,8 @@ class Chain:
         self.gateway.router = next((each.addon for each in members if isinstance(each.addon, RouteNaming)), None)
         self.gateway.replays = next((each.addon for each in members if isinstance(each.addon, ReplayLedger)), None)
         self.gateway.listeners = [each.addon for each in members if isinstance(each.addon, OutcomeListener)]
-        self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, Metrics | Tracing)]
+        observing = Metrics | Tracing | Notifier
+        self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, observing)]
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:
         """Which of mitmproxy's options this profile changes. One that it leaves open becomes what it was at first."""

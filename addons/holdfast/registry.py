@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "interceptor": ("holdfast.interceptor", "Interceptor"),
         "replayer": ("holdfast.replayer", "ReplayerAddon"),
         "failure_sink": ("holdfast.failure_sink", "FailureSink"),
+        "notifier": ("holdfast.notifier", "Notifier"),
     }
 )
 

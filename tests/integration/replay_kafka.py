@@ -19,7 +19,12 @@ from holdfast.replay.kafka.buffer import Position
 from holdfast.replay.source import Taken
 
 # A group is formed at once, and a missing topic is found soon.
-QUICK = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500", "topic.metadata.refresh.interval.ms": "1000"}
+QUICK = {
+    "session.timeout.ms": "6000",
+    "heartbeat.interval.ms": "500",
+    "topic.metadata.refresh.interval.ms": "1000",
+    "reconnect.backoff.max.ms": "500",
+}
 
 
 def capture_id(number: int) -> str:
@@ -128,14 +133,18 @@ def committed(address: str, group: str, topic: str, partitions: int = 1) -> list
     return [each.offset for each in sorted(found, key=lambda each: each.partition)]
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], within: float = 30.0, what: str = "") -> None:
-    """Look again and again."""
+async def until(
+    condition: Callable[[], object | Awaitable[object]],
+    within: float = 30.0,
+    what: Callable[[], str] = lambda: "it did not come about in time",
+) -> None:
+    """Look again and again; `what` is asked when it has failed."""
     deadline = time.monotonic() + within
     while True:
         found = condition()
         if await found if isinstance(found, Awaitable) else found:
             return
-        assert time.monotonic() < deadline, what or "it did not come about in time"
+        assert time.monotonic() < deadline, what()
         await asyncio.sleep(0.02)
 
 
@@ -158,7 +167,7 @@ class Engine:
             found.extend(await self.source.take(count - len(found)))
             return len(found) >= count
 
-        await until(enough, within, f"{count} messages, of which {len(found)} came")
+        await until(enough, within, lambda: f"{count} messages, of which {len(found)} came")
         self.taken += found
         return found
 
@@ -175,7 +184,7 @@ async def running(
     address: str, topic: str, options: Mapping[str, str] | None = None, **settings: Any
 ) -> AsyncIterator[Engine]:
     """A source that has started, and is stopped in the end. The group is the topic's name, unless it is given."""
-    chosen = KafkaSourceSettings(**{"group": topic, **settings})
+    chosen = KafkaSourceSettings(**{"group": topic, "retry_delays": (60.0,), **settings})
     engine = Engine(KafkaSource(address, topic, {**QUICK, **(options or {})}, chosen))
     await engine.source.start(engine.woken)
     try:

@@ -48,7 +48,8 @@ async def work(source: KafkaSource, pause: float, stopping: asyncio.Event) -> No
 
 
 async def main(address: str, topic: str, instance: str, pause: str, *options: str) -> None:
-    settings = KafkaSourceSettings(group=topic, instance_id=instance or None, retry_delays=(60.0,))
+    # Without topics of retries: Kafka shares out partitions evenly, but not those of each topic.
+    settings = KafkaSourceSettings(group=topic, instance_id=instance or None, retry_delays=())
     source = KafkaSource(address, topic, dict(each.split("=", 1) for each in options), settings)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

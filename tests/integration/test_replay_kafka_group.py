@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 import uuid
 from collections import defaultdict
@@ -41,30 +41,31 @@ def topic(cluster: KafkaCluster) -> str:
 
 
 class Member:
-    """A process, and what it has said so far."""
+    """A process, and what it has said so far, which it writes to a file."""
 
     def __init__(self, address: str, topic: str, instance: str = "", pause: float = 0.05, **options: str) -> None:
         script = str(Path(__file__).with_name("replay_member.py"))
         chosen = [f"{name}={value}" for name, value in {**QUICK, **options}.items()]
-        self.events: list[dict[str, Any]] = []
         self.topic = topic
+        self._events: list[dict[str, Any]] = []
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the test
+        self._rest = b""
         self.process = subprocess.Popen(
             [sys.executable, script, address, topic, instance, str(pause), *chosen],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=self._said,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            if line.endswith(b"\n"):  # else it was killed in the middle
-                self.events.append(json.loads(line))
+        self._read = 0
 
     def of(self, event: str) -> list[dict[str, Any]]:
-        return [each for each in list(self.events) if each["event"] == event]
+        # By position: the process writes where the file's own position is.
+        said = self._said.fileno()
+        new = os.pread(said, os.fstat(said).st_size - self._read, self._read)
+        self._read += len(new)
+        *lines, self._rest = (self._rest + new).split(b"\n")  # the last one is cut short, if it was killed
+        self._events += [json.loads(line) for line in lines]
+        return [each for each in self._events if each["event"] == event]
 
     def shares(self) -> dict[int, int]:
         """Partition of the first topic -> which assignment of it, as it is now."""
@@ -78,7 +79,6 @@ class Member:
         """`kill -9`; when."""
         self.process.kill()
         self.process.wait()
-        self._listener.join()
         return time.monotonic()
 
     def stop(self) -> float:
@@ -87,7 +87,6 @@ class Member:
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait(30)
-        self._listener.join()
         return time.monotonic() - began
 
 
@@ -110,7 +109,7 @@ async def balanced(members: list[Member], within: float = 40.0) -> None:
             return sum(map(len, owned)) == PARTITIONS and max(map(len, owned)) - min(map(len, owned)) <= 1
 
         if not is_balanced():
-            await until(is_balanced, within, f"owned: {[member.shares() for member in members]}")
+            await until(is_balanced, within, lambda: f"owned: {[member.shares() for member in members]}")
             since = time.monotonic()
         await asyncio.sleep(0.05)
 
@@ -128,7 +127,7 @@ async def all_settled(members: list[Member], count: int, within: float = 60.0) -
     await until(
         lambda: set(ids(members, "settled")) == set(range(count)),
         within,
-        f"{count - len(set(ids(members, 'settled')))} are missing",
+        lambda: f"{count - len(set(ids(members, 'settled')))} are missing",
     )
 
 

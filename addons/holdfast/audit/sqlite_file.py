@@ -99,8 +99,9 @@ def _check_place(path: Path, *, create: bool) -> None:
 
 def _check_owner(db: apsw.Connection, path: Path) -> None:
     """Before anything is written to it."""
-    owner, version = db.pragma("application_id"), db.pragma("user_version")
-    is_empty = not db.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get
+    with db:  # one moment for all that is looked at: another process may be making the tables
+        owner, version = db.pragma("application_id"), db.pragma("user_version")
+        is_empty = not db.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get
     if owner != APPLICATION_ID and not (is_empty and owner == 0 and version == 0):
         raise StoreUnavailable(f"{path} is another program's database: let `audit` name another file")
     if version > len(STEPS):

@@ -24,7 +24,12 @@ from holdfast.profile.settings import (
 from holdfast.profile.shapes import fields_of
 
 _ROUTED: dict[str, type[Struct]] = {"upstream": RouteUpstreamSettings, "limits": RouteLimitSettings}
-_NAMING_ROUTES = {"interceptor": ("routes",), "cache": ("routes", "skip"), "surrogate": ("tags",)}  # keys of addons
+_NAMING_ROUTES = {  # keys of addons
+    "interceptor": ("routes",),
+    "cache": ("routes", "skip"),
+    "surrogate": ("tags",),
+    "notifier": ("routes",),
+}
 _GATEWAYS_OWN = frozenset({"health", "captures", "unrouted"})  # labels of what no router has named
 
 

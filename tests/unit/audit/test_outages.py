@@ -231,6 +231,7 @@ class Severed:
                 if self.armed and b"COMMIT" in data:
                     self.armed = False
                     back.cancel()
+                    await asyncio.wait([back])
                     if not self.before:
                         far_writer.write(data)
                         await far_reader.read(1)  # it is done, and nobody is told
@@ -282,6 +283,18 @@ async def test_several_that_start_at_once_make_the_tables_once(server: PostgresS
     await asyncio.gather(*(one.arrive([arrival("a")], f"o{number}", 60) for number, one in enumerate(audits)))
     await asyncio.gather(*(one.close() for one in audits))
     assert await on(server.url, "SELECT id FROM captures") == [("a",)]
+    assert await on(server.url, "SELECT version_num FROM holdfast_audit_version") == [("0001",)]
+
+
+async def test_several_processes_that_start_at_once_make_the_tables_once(server: PostgresServer) -> None:
+    """Replayers of several machines."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    person = str(Path(__file__).with_name("person.py"))
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, person, server.url, "1", "0", env=environment)
+        for _ in range(4)
+    ]
+    assert [await process.wait() for process in processes] == [0] * 4
     assert await on(server.url, "SELECT version_num FROM holdfast_audit_version") == [("0001",)]
 
 

@@ -30,6 +30,7 @@ class Share:
     waits_for: int = -1  # the offset of the message that is not due; it is read again then
     waits_until: float = 0.0  # epoch seconds
     waiting_since: float = 0.0  # when that one was captured
+    sought: int = -1  # its offset, if it was passed over and has been sought anew
 
     @property
     def key(self) -> tuple[str, int]:

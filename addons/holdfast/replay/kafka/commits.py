@@ -13,7 +13,7 @@ from holdfast.replay.kafka.buffer import Buffer, Share
 log = logging.getLogger(__name__)
 EVERY = 1.0  # seconds
 _PATIENCE = 60.0  # librdkafka answers for every commit; if ever not, we go on
-_LAST = 3.0  # for the last commit
+_LAST = 2.0  # for the last commit
 
 
 class Commits:
@@ -36,6 +36,12 @@ class Commits:
 
     def now(self, consumer: Consumer, shares: Sequence[Share]) -> None:
         """Commit what these have, before they are given back; Kafka's answer is waited for."""
+
+        def forget() -> None:  # whatever is under way may fail, and nobody would ask again
+            for share in shares:
+                share.offsets.fail()
+
+        self._buffer.in_lock(forget)
         asked = self._collect(shares)
         if not asked:
             return
@@ -91,7 +97,8 @@ class Commits:
 
     def _collect(self, shares: Iterable[Share]) -> list[tuple[Share, int]]:
         def found() -> list[tuple[Share, int]]:
-            wanted = ((share, share.offsets.to_commit()) for share in shares)
+            # Of what is somebody else's by now, a commit of ours would set back theirs.
+            wanted = ((share, share.offsets.to_commit()) for share in shares if not share.is_lost)
             return [(share, offset) for share, offset in wanted if offset is not None]
 
         return self._buffer.in_lock(found)

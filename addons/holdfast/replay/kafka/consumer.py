@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -32,6 +33,7 @@ _LOOK_EVERY = 30.0  # at the topics
 _LOOK_AGAIN = 2.0  # while the first is missing
 _AGAIN = 3.0  # after a failure of the member
 _ANSWER = 1.0  # for what is nice to know
+_SILENT = 30.0  # after so long without a turn, what was found last says nothing any more
 
 
 class Reading:
@@ -57,11 +59,15 @@ class Reading:
         self._finding = Finding()
         self._next_look = 0.0
         self._trouble = ""  # of the member, until it has worked again
+        self._turned = 0.0  # when the thread was seen at work last
         self._health = SourceHealth(ok=False, detail="not started")
 
     @property
     def health(self) -> SourceHealth:
         """As it was found last; for any thread."""
+        silent = time.monotonic() - self._turned
+        if self._thread and silent > _SILENT:
+            return replace(self._health, ok=False, detail=f"Kafka has kept the reader waiting for {silent:.0f} s")
         return self._health
 
     def start(self, woken: Callable[[], None]) -> None:
@@ -70,6 +76,7 @@ class Reading:
             raise BrokerUnavailable("the former member of the group has not ended yet")
         self._woken = woken
         self._stopping.clear()
+        self._turned = time.monotonic()
         self._health = SourceHealth(ok=False, detail=f"Kafka at {self._configs.servers} is being asked")
         self._thread = threading.Thread(target=self._run, name="replay-kafka", daemon=True)
         self._thread.start()
@@ -129,6 +136,7 @@ class Reading:
     def _look(self, admin: AdminClient, watch: Watch) -> bool:
         """Whether the first topic is there."""
         self._finding = look(admin, self._topics, self._create)
+        self._turned = time.monotonic()
         self._next_look = time.monotonic() + (_LOOK_EVERY if self._finding.has_main else _LOOK_AGAIN)
         if not self._finding.has_main:
             self._report(watch)
@@ -145,6 +153,7 @@ class Reading:
 
     def _turn(self, consumer: Consumer) -> None:
         """Shut and open what has to be, read what there is room for, commit."""
+        self._turned = time.monotonic()
         self._shut_and_open(consumer)
         timeout = self._patience()
         for _ in range(_AT_ONCE):
@@ -196,17 +205,18 @@ class Reading:
         error = message.error()
         share = self._shares.get((message.topic() or "", _number(message.partition())))
         if error:
-            self._on_error(error, share, message)
+            self._on_error(consumer, error, share, message)
         elif share:
             self._trouble = ""
             self._on_capture(consumer, share, message)
         return share
 
-    def _on_error(self, error: KafkaError, share: Share | None, message: Message) -> None:
+    def _on_error(self, consumer: Consumer, error: KafkaError, share: Share | None, message: Message) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            if share and not share.is_paused:  # if it is, there is a message before that is not due
+            offset = _number(message.offset())
+            # If it is paused, there is a message before that is not due.
+            if share and not share.is_paused and not self._is_passed_over(consumer, share, offset):
                 share.waits_for = -1
-                offset = _number(message.offset())
                 self._buffer.in_lock(lambda: share.offsets.reach(offset))
         elif error.fatal():
             raise KafkaException(error)
@@ -218,12 +228,28 @@ class Reading:
         offset = _number(message.offset())
         if not self._buffer.in_lock(lambda: share.offsets.follows(offset)):
             share = self._begin_anew(share)
+        if self._is_passed_over(consumer, share, offset):
+            return
         taken, position = _taken(share, message)
         if share.is_retry and self._is_early(consumer, share, taken, offset):
             return
         share.waits_for = -1
         self._buffer.add(taken, position)
         self._wake()
+
+    def _is_passed_over(self, consumer: Consumer, share: Share, offset: int) -> bool:
+        """Whether this lies behind what waits; then that is sought once more, and if in vain, it is there no more.
+
+        It should not happen. But what is passed over would be lost with the next commit.
+        """
+        wanted = share.waits_for
+        if not 0 <= wanted < offset or share.sought == wanted:
+            share.sought = -1
+            return False
+        log.debug("a message that waits was passed over", extra={"topic": share.topic, "partition": share.partition})
+        share.sought = wanted
+        consumer.seek(TopicPartition(*share.key, wanted))
+        return True
 
     def _is_early(self, consumer: Consumer, share: Share, taken: Taken, offset: int) -> bool:
         """Whether it is not due; then its partition stands still until it is, and begins with it."""
@@ -248,6 +274,7 @@ class Reading:
         log.warning("a partition begins anew", extra={"topic": share.topic, "partition": share.partition})
         self._buffer.lose([share])
         self._shares[share.key] = fresh = Share(share.topic, share.partition, share.delay)
+        fresh.is_paused = share.is_paused
         return fresh
 
     def _wake(self) -> None:
@@ -257,6 +284,7 @@ class Reading:
     # --- rebalances; called from within `poll` and `close` ---
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition], watch: Watch) -> None:
+        self._buffer.lose(self._without(places))  # none, unless Kafka has forgotten to take them away
         for each in places:
             self._shares[each.topic, each.partition] = Share(each.topic, each.partition, self._delays.get(each.topic))
         consumer.incremental_assign(places)

@@ -31,7 +31,9 @@ _FIXED: dict[str, tuple[str, ...]] = {
     "isolation.level": ("read_committed",),
     "auto.offset.reset": ("earliest", "smallest", "beginning"),
     "allow.auto.create.topics": ("false",),
+    "delivery.timeout.ms": (),  # another name of message.timeout.ms
 }
+_LONGEST = 60_000  # milliseconds that moving one message may take
 _CONSUMER: Config = {
     "client.id": "holdfast-replay",
     "enable.auto.commit": False,
@@ -103,6 +105,9 @@ def configs(servers: str, topic: str, options: Options, settings: KafkaSourceSet
         if name in options and str(options[name]).lower() not in allowed:
             raise ValueError(f"Kafka option {name}: {f'it can only be {allowed[0]}' if allowed else _OURS}")
     KafkaBroker(servers, topic, options)  # checks servers, topic and options with what to write instead
+    # 0 is: for ever. What was given up, and is stored at some time after all, would come twice.
+    if not 0 < int(options.get("message.timeout.ms", _LONGEST)) <= _LONGEST:
+        raise ValueError(f"Kafka option message.timeout.ms: it can only be 1 to {_LONGEST}")
     _check(settings)
     member = {"group.instance.id": settings.instance_id} if settings.instance_id else {}
     servers = ",".join(each.strip() for each in servers.split(","))

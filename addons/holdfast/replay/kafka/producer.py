@@ -19,8 +19,9 @@ from holdfast.replay.kafka.options import KafkaSourceSettings, Options, check_to
 
 log = logging.getLogger(__name__)
 _POLL = 0.1
+_AGAIN = 3.0
 _LAST_ANSWERS = 2.0  # seconds for what is on its way when we stop
-_PATIENCE = 30.0  # seconds for one message; librdkafka gives up before, and says why
+_MARGIN = 10.0  # seconds that librdkafka may be late with its word on a message
 
 
 class Publisher:
@@ -28,6 +29,7 @@ class Publisher:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = {**config, "error_cb": self._on_error}
+        self._patience = int(config["message.timeout.ms"]) / 1000 + _MARGIN
         self._producer: Producer | None = None
         self._stopping = threading.Event()
         self._fatal = threading.Event()
@@ -60,7 +62,7 @@ class Publisher:
 
         try:
             self._produce(topic, key, value, headers, on_delivery)
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(self._patience):
                 await stored
         except TimeoutError as error:
             self.trouble = self._last_error or "Kafka has not confirmed the message"
@@ -93,10 +95,18 @@ class Publisher:
                 producer.poll(_POLL)
             if self._fatal.is_set():
                 self._fatal.clear()
-                self._producer = made(Producer, self._config)
-                _end(producer, 0.0)
+                self._anew(producer)
         if self._producer:
             _end(self._producer, _LAST_ANSWERS)
+
+    def _anew(self, producer: Producer) -> None:
+        try:
+            self._producer = made(Producer, self._config)
+        except ValueError as error:  # no more threads, or no more memory: it is tried again
+            log.warning("kafka client cannot be made", extra={"reason": str(error)})
+            self._fatal.set()
+            self._stopping.wait(_AGAIN)
+        _end(producer, 0.0)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -55,16 +55,25 @@ class KafkaSource:
         return self._topics.dead_letters
 
     async def start(self, woken: Callable[[], None]) -> None:
-        self._publisher.start()
         self._reading.start(woken)
+        self._publisher.start()
 
     async def stop(self) -> None:
-        if not await asyncio.to_thread(self._reading.stop, _PATIENCE):
+        has_ended, _ = await asyncio.gather(
+            asyncio.to_thread(self._reading.stop, _PATIENCE),
+            self._publisher.stop(),
+        )
+        if not has_ended:
             log.warning("kafka consumer does not end, and is left behind")
-        await self._publisher.stop()
 
     async def take(self, most: int) -> list[Taken]:
         return self._buffer.take(most)
+
+    def set_aside(self, taken: Taken) -> None:
+        raise NotImplementedError("what Kafka has given waits in a topic of retries, or here")
+
+    def ask_again(self, key: str) -> None:
+        """Nothing was set aside."""
 
     async def value(self, taken: Taken) -> tuple[bytes, Headers]:
         at = _position(taken)

@@ -26,8 +26,8 @@ _PATIENCE = 3.0  # seconds for one question
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 _MORE_HEADERS = 65_536  # bytes that a message may have more in a topic of retries than in the first
-# What a topic of retries or of dead letters takes over from the first, where that has a setting of its own.
-_TAKEN_OVER = ("retention.ms", "min.insync.replicas")
+# What they take over from the first, where that has a setting of its own.
+_TAKEN_OVER = ("min.insync.replicas",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,15 @@ class _Seen:
     errors: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    value: str
+    is_own: bool = False  # or else it is the brokers'
+
+
+_UNKNOWN = _Setting("")
+
+
 def name_topics(main: str, delays: Sequence[float], dead_letters: str | None = None) -> Topics:
     """ValueError for names and delays that cannot be meant."""
     check_topic(main)
@@ -88,7 +97,7 @@ def look(admin: AdminClient, topics: Topics, create: bool) -> Finding:
         return Finding(bool(seen.found or seen.missing), False, tuple(seen.errors[:1]))
     trouble = [*seen.errors[:1], *_strays(main, seen)]
     if seen.missing and create:
-        trouble += _create(admin, main, seen.missing, topics.dead_letters)
+        trouble += _create(admin, main, seen.missing, dict(topics.places))
     elif seen.missing:
         count = len(main.partitions)
         trouble.append(
@@ -132,17 +141,16 @@ def _strays(main: TopicDescription, seen: _Seen) -> list[str]:
     ]
 
 
-def _create(admin: AdminClient, main: TopicDescription, names: Sequence[str], dead_letters: str) -> list[str]:
+def _create(admin: AdminClient, main: TopicDescription, names: Sequence[str], delays: Mapping[str, float]) -> list[str]:
     copies = min((len(each.replicas) for each in main.partitions), default=1)
-    config = {**_settings(admin, main.name), "cleanup.policy": "delete"}
-    forever = {"retention.ms": "-1", "retention.bytes": "-1"}  # a dead letter stays until somebody has seen it
+    settings = _settings(admin, main.name)
     asked = admin.create_topics(
         [
             NewTopic(
                 name,
                 num_partitions=len(main.partitions),
                 replication_factor=copies,
-                config={**config, **(forever if name == dead_letters else {})},
+                config=_config(settings, delays.get(name)),
             )
             for name in names
         ],
@@ -150,6 +158,21 @@ def _create(admin: AdminClient, main: TopicDescription, names: Sequence[str], de
         request_timeout=_PATIENCE,
     )
     return [f"topic {name} cannot be created: {why}" for name, each in asked.items() if (why := _refusal(each))]
+
+
+def _config(settings: Mapping[str, _Setting], delay: float | None) -> dict[str, str]:
+    """Of a topic of retries, or (`delay` is None) of dead letters, after the settings of the first topic."""
+    config = {"cleanup.policy": "delete", "retention.bytes": "-1"}
+    config |= {name: settings[name].value for name in _TAKEN_OVER if name in settings and settings[name].is_own}
+    largest = settings.get("max.message.bytes", _UNKNOWN).value
+    if largest.isdigit():  # what was stored there must find room here too
+        config["max.message.bytes"] = str(int(largest) + _MORE_HEADERS)
+    kept = settings.get("retention.ms", _UNKNOWN).value
+    if delay is None:
+        config["retention.ms"] = "-1"  # a dead letter stays until somebody has seen it
+    elif kept.isdigit():  # as long as in the first topic, from when it is due
+        config["retention.ms"] = str(int(kept) + round(2000 * delay))
+    return config
 
 
 def _refusal(created: Future[None]) -> str:
@@ -163,7 +186,7 @@ def _refusal(created: Future[None]) -> str:
     return ""
 
 
-def _settings(admin: AdminClient, topic: str) -> dict[str, str]:
+def _settings(admin: AdminClient, topic: str) -> dict[str, _Setting]:
     """Of the first topic; what may not be asked is left to the brokers."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
@@ -172,9 +195,7 @@ def _settings(admin: AdminClient, topic: str) -> dict[str, str]:
         )
     except (KafkaException, TimeoutError):
         return {}
-    values = {name: str(getattr(entry, "value", "")) for name, entry in found.items()}
-    own = {name for name, entry in found.items() if not getattr(entry, "is_default", True)}
-    config = {name: values[name] for name in _TAKEN_OVER if name in own and name in values}
-    largest = values.get("max.message.bytes", "")
-    # What was stored there must find room here too.
-    return {**config, "max.message.bytes": str(int(largest) + _MORE_HEADERS)} if largest.isdigit() else config
+    return {
+        name: _Setting(str(getattr(entry, "value", "")), not getattr(entry, "is_default", True))
+        for name, entry in found.items()
+    }

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from holdfast.replay.kafka.buffer import Buffer, Share
 
 EVERY = 5.0  # seconds
+_AGAIN = 1.0  # after a question that has failed, as for a topic that was just made
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _PATIENCE = 4.0  # for an answer
@@ -53,6 +54,8 @@ class Watch:
         if self._round and self._round.is_done():
             self._collect(self._round)
             self._round = None
+            if self.trouble:
+                self._due = now + _AGAIN
             return True
         if not self._round and now >= self._due:
             self._due = now + EVERY
