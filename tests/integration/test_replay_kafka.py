@@ -230,11 +230,10 @@ async def test_topics_are_created_like_the_first(kafka_url: str, topic: str) -> 
     async with running(kafka_url, topic, retry_delays=(1.0, 60.0), dead_letters=f"{topic}.dead") as engine:
 
         async def is_well() -> bool:
-            return (await engine.source.health()).ok
+            health = await engine.source.health()
+            return health.ok and health.detail == f"9 partitions of group {topic}"
 
         await until(is_well)
-        health = await engine.source.health()
-        assert health.detail == f"9 partitions of group {topic}"
     for name, kept in (("retry.1s", "86402000"), ("retry.1m", "86520000"), ("dead", "-1")):
         assert len(topic_of(kafka_url, f"{topic}.{name}").partitions) == 3
         config = config_of(kafka_url, f"{topic}.{name}")

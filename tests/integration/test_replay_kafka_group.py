@@ -145,15 +145,13 @@ async def test_others_take_over_from_one_that_is_killed(
 ) -> None:
     """Within the session timeout: nothing is lost, what was committed is not given again, the others go on."""
     await trio(members, cluster, topic)
-    for first in range(0, 1200, 100):
-        await asyncio.to_thread(produce, cluster.address, topic, captures(range(first, first + 100), keys=60))
+    await asyncio.to_thread(produce, cluster.address, topic, captures(range(1200), keys=60))
     await until(lambda: all(member.settled() > 60 for member in members))
     victim, *others = members
     before = [member.shares() for member in members]
     killed = victim.kill()
     saved = committed(cluster.address, topic, topic, PARTITIONS)
-    for first in range(1200, 2400, 100):
-        await asyncio.to_thread(produce, cluster.address, topic, captures(range(first, first + 100), keys=60))
+    await asyncio.to_thread(produce, cluster.address, topic, captures(range(1200, 2400), keys=60))
     await all_settled(members, 2400)
     await balanced(others)
     gone = before[0]
