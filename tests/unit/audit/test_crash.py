@@ -41,18 +41,23 @@ async def test_every_outcome_that_was_returned_survives_a_kill(place: Place, see
     """Again and again with the same audit: one row in `processed_events` for each, its attempt, and no damage."""
     dice = random.Random(seed)
     told: list[tuple[str, str]] = []
-    for _ in range(ROUNDS):
+    rounds = 0
+    while rounds < ROUNDS or len(told) <= 100:  # on a slow machine few are told in each
+        rounds += 1
         told += await asyncio.to_thread(run_and_kill, place.url, dice.getrandbits(32), dice.uniform(0.0, 0.4))
         audit = await place.open()
-        found = await place.rows("SELECT event_id, outcome FROM processed_events")
-        assert set(told) <= set(found)
-        assert len(dict(found)) == len(found)
-        settled = await place.rows("SELECT id, state FROM captures WHERE state <> 'open'")
-        assert sorted(settled) == sorted(found), "what is settled has its row, and nothing else has"
+        # In one query: a server may still be at the last commit of the one that was killed.
+        query = """
+SELECT id, state, event_id, outcome FROM captures FULL JOIN processed_events ON event_id = id
+WHERE id IS NULL OR state <> 'open' OR event_id IS NOT NULL
+"""
+        found = [tuple(row) for row in await place.rows(query)]
+        assert all(row[:2] == row[2:] for row in found), "what is settled has its row, and nothing else has"
+        assert len({row[0] for row in found}) == len(found)
+        assert set(told) <= {row[:2] for row in found}
         logged = dict(await place.rows("SELECT event_id, count(*) FROM audit_log WHERE kind = 'attempt' GROUP BY 1"))
         assert all(logged[name] == 1 for name, _ in told)
         await audit.close()
-    assert len(told) > 100
     if not place.url.startswith("postgresql"):
         db = apsw.Connection(place.url)
         assert db.execute("PRAGMA integrity_check").get == "ok"
