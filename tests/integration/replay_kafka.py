@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from holdfast.policy.uuid7 import uuid7
 from holdfast.replay.kafka import KafkaSource, KafkaSourceSettings
-from holdfast.replay.kafka.buffer import Position
+from holdfast.replay.kafka.buffer import Position, Share
 from holdfast.replay.source import Taken
 
 # A group is formed at once, and a missing topic is found soon.
@@ -121,11 +121,22 @@ def messages_in(address: str, topic: str) -> list[Message]:
     return found
 
 
+def shares(source: KafkaSource) -> list[Share]:
+    """The partitions that are assigned to it, of all topics."""
+    return [share for reading in source._readings for share in list(reading._shares.values())]
+
+
+def retries_assigned(source: KafkaSource) -> bool:
+    """Whether it has partitions of topics of retries, and of the first one."""
+    return {share.is_retry for share in shares(source)} == {True, False}
+
+
 def committed(address: str, group: str, topic: str, partitions: int = 1) -> list[int]:
-    """The group's offset in each partition; -1001 where it has none.
+    """The group's offset in each partition; -1001 where it has none. Retries are read by a group of their own.
 
     Not by the admin client, which ends the process if the group's coordinator has just started.
     """
+    group = f"{group}-retries" if ".retry." in topic else group
     asker = Consumer({"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, "log_level": 0})
     found = asker.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=20)
     asker.close()

@@ -33,7 +33,7 @@ def place(taken: Taken) -> list[Any]:
 async def work(source: KafkaSource, pause: float, stopping: asyncio.Event) -> None:
     owned: list[Share] = []
     while not stopping.is_set():
-        now = list(source._reading._shares.values())
+        now = list(source._readings[0]._shares.values())
         if {id(share) for share in now} != {id(share) for share in owned}:
             owned = now  # kept, so that no other is given the same id
             say("shares", shares=sorted([share.topic, share.partition, id(share)] for share in now))

@@ -26,7 +26,9 @@ from tests.integration.replay_kafka import (
     number_of,
     numbers,
     produce,
+    retries_assigned,
     running,
+    shares,
     topic_of,
     until,
 )
@@ -167,7 +169,7 @@ async def test_a_retry_that_is_not_due_stops_only_its_own_partition(kafka_url: s
     create(kafka_url, topic, partitions=2)
     place = f"{topic}.retry.30s"
     async with running(kafka_url, topic, retry_delays=(30.0,)) as engine:
-        await until(lambda: engine.source._reading._shares)
+        await until(lambda: retries_assigned(engine.source))
         late = time.time() + 4.0
         for partition, due, number in ((0, late, 1), (0, 0.0, 2), (1, 0.0, 3), (1, late, 4), (1, 0.0, 5)):
             producer = Producer({"bootstrap.servers": kafka_url})
@@ -178,7 +180,7 @@ async def test_a_retry_that_is_not_due_stops_only_its_own_partition(kafka_url: s
         produce(kafka_url, topic, captures([9]))
         assert numbers(await engine.take(1)) == [9]
         assert time.time() < late
-        await until(lambda: engine.source._reading.health.oldest is not None)
+        await until(lambda: engine.source._readings[1].health.oldest is not None)
         rest = await engine.take(4)
         assert time.time() >= late
         assert sorted(numbers(rest)) == [1, 2, 4, 5]
@@ -190,7 +192,7 @@ async def test_a_due_far_away_stops_a_partition_for_twice_its_delay_only(kafka_u
     """It is given then, with the time that it says."""
     create(kafka_url, topic)
     async with running(kafka_url, topic, retry_delays=(1.0,)) as engine:
-        await until(lambda: engine.source._reading._shares)
+        await until(lambda: retries_assigned(engine.source))
         began = time.time()
         produce(kafka_url, f"{topic}.retry.1s", captures([1]), [("holdfast-due", b"99999999999")])
         (taken,) = await engine.take(1)
@@ -231,7 +233,8 @@ async def test_topics_are_created_like_the_first(kafka_url: str, topic: str) -> 
 
         async def is_well() -> bool:
             health = await engine.source.health()
-            return health.ok and health.detail == f"9 partitions of group {topic}"
+            expected = f"3 partitions of group {topic}; 6 partitions of group {topic}-retries"
+            return health.ok and health.detail == expected
 
         await until(is_well)
     for name, kept in (("retry.1s", "86402000"), ("retry.1m", "86520000"), ("dead", "-1")):
@@ -250,7 +253,7 @@ async def test_topics_that_are_missing_or_differ_are_named(kafka_url: str, topic
     async with running(kafka_url, topic, options, create_topics=False, retry_delays=(1.0, 60.0)) as engine:
         assert len(await engine.take(3)) == 3
         health = await engine.source.health()
-        await until(lambda: "no topic" in engine.source._reading.health.detail)
+        await until(lambda: "no topic" in engine.source._readings[0].health.detail)
         health = await engine.source.health()
         assert not health.ok
         assert f"Kafka has no topic {topic}.retry.1m, {topic}.dlq: create each with 3 partitions" in health.detail
@@ -263,7 +266,7 @@ async def test_topics_that_are_missing_or_differ_are_named(kafka_url: str, topic
 async def test_the_first_topic_is_waited_for(kafka_url: str, topic: str) -> None:
     """Health says what to do meanwhile."""
     async with running(kafka_url, topic) as engine:
-        await until(lambda: f"no topic '{topic}'" in engine.source._reading.health.detail)
+        await until(lambda: f"no topic '{topic}'" in engine.source._readings[0].health.detail)
         assert not (await engine.source.health()).ok
         create(kafka_url, topic)
         produce(kafka_url, topic, captures([1]))
@@ -309,14 +312,14 @@ async def test_a_retry_that_waits_is_not_passed_over_in_a_rebalance(kafka_url: s
     create(kafka_url, topic, partitions=4)
     place = f"{topic}.retry.30s"
     async with running(kafka_url, topic, retry_delays=(30.0,)) as one:
-        await until(lambda: len(one.source._reading._shares) == 8)
+        await until(lambda: len(shares(one.source)) == 8)
         due = time.time() + 8.0
         header = [("holdfast-due", f"{due:.3f}".encode())]
         await asyncio.to_thread(produce, kafka_url, place, captures(range(80), keys=40), header)
-        waiting = [share for share in one.source._reading._shares.values() if share.is_retry]
+        waiting = [share for share in shares(one.source) if share.is_retry]
         await until(lambda: all(share.waits_for == 0 for share in waiting))
         async with running(kafka_url, topic, retry_delays=(30.0,)) as other:
-            await until(lambda: len(other.source._reading._shares) == 4)
+            await until(lambda: len(shares(other.source)) == 4)
             assert time.time() < due
             found: list[int] = []
             while len(found) < 80:

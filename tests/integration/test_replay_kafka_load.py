@@ -45,12 +45,12 @@ async def test_the_buffer_is_bounded_and_everything_gets_through(
     found: list[int] = []
     most = [0, 0]
     async with running(kafka_url, topic, **bound) as engine:
-        await until(lambda: engine.source._buffer.held()[0] >= 30)
+        await until(lambda: engine.source._first.held()[0] >= 30)
         await asyncio.sleep(0.5)  # it would overflow by now
         while len(found) < 1500:
             taken = await engine.take(1)
             taken += await engine.source.take(10)
-            held = engine.source._buffer.held()
+            held = engine.source._first.held()
             most = [max(pair) for pair in zip(most, held, strict=True)]
             found += numbers(taken)
             await engine.source.settle(taken)
@@ -145,11 +145,11 @@ async def test_a_kafka_that_is_away_is_waited_for_but_not_at_the_end(own_kafka: 
     produce(address, topic, captures(range(10)))
     own_kafka.kill()
     async with running(address, topic) as engine:
-        await until(lambda: "does not answer" in engine.source._reading.health.detail)
+        await until(lambda: "does not answer" in engine.source._readings[0].health.detail)
         assert (await engine.source.health()).ok is False
         own_kafka.start().wait_ready()
         taken = await engine.take(10, within=60)
-        await until(lambda: engine.source._reading.health.ok)
+        await until(lambda: engine.source._readings[0].health.ok)
         await engine.source.settle(taken[:4])
         await until(lambda: committed(address, topic, topic) == [4])
         own_kafka.kill()
@@ -169,7 +169,7 @@ async def test_what_cannot_be_moved_stays_where_it_is(own_kafka: KafkaServer, to
     produce(own_kafka.address, topic, captures(range(2)))
     async with running(own_kafka.address, topic, {"message.timeout.ms": "1500"}, retry_delays=(1.0,)) as engine:
         one, other = await engine.take(2)
-        await until(lambda: engine.source._reading.health.ok)
+        await until(lambda: engine.source._readings[0].health.ok)
         own_kafka.pause()
         began = time.monotonic()
         with pytest.raises(BrokerUnavailable):

@@ -84,13 +84,13 @@ class Buffer:
     def __init__(self, messages: int, size: int) -> None:
         self._lock = threading.Lock()
         self._ready: deque[Taken] = deque()
-        retries = max(1, messages // 4), max(1, size // 4)
-        self._gates = {False: Gate(messages - retries[0], size - retries[1]), True: Gate(*retries)}
+        self._gate = Gate(messages, size)
         self._opened = threading.Event()
 
-    def is_shut(self, share: Share) -> bool:
-        """Whether there is no room for more of this kind."""
-        return self._gates[share.is_retry].is_shut
+    @property
+    def is_shut(self) -> bool:
+        """Whether there is no room for more."""
+        return self._gate.is_shut
 
     def wait(self, timeout: float) -> None:
         """For room, or `wake`; for one thread."""
@@ -104,8 +104,7 @@ class Buffer:
     def held(self) -> tuple[int, int]:
         """Messages, bytes."""
         with self._lock:
-            first, retries = self._gates[False].held, self._gates[True].held
-            return first[0] + retries[0], first[1] + retries[1]
+            return self._gate.held
 
     def add(self, taken: Taken, position: Position) -> None:
         """One was read. ValueError if it comes before one that was."""
@@ -113,7 +112,7 @@ class Buffer:
         with self._lock:
             share.offsets.give(position.offset)
             share.held[position.offset] = taken
-            self._gates[share.is_retry].move(1, position.weight)
+            self._gate.move(1, position.weight)
             self._ready.append(taken)
 
     def take(self, most: int) -> list[Taken]:
@@ -147,8 +146,7 @@ class Buffer:
             return action()
 
     def _leave(self, position: Position) -> None:
-        gate = self._gates[position.share.is_retry]
-        was_shut = gate.is_shut
-        gate.move(-1, -position.weight)
-        if was_shut and not gate.is_shut:
+        was_shut = self._gate.is_shut
+        self._gate.move(-1, -position.weight)
+        if was_shut and not self._gate.is_shut:
             self._opened.set()

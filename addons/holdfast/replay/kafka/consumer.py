@@ -37,16 +37,25 @@ _SILENT = 30.0  # after so long without a turn, what was found last says nothing
 
 
 class Reading:
-    """Fills the buffer with what the topics have, and commits what is settled. `clock`: epoch seconds.
+    """A member of a group that reads some of the topics: fills the buffer, and commits what is settled.
 
-    `woken` is called when there is something to take, or to let go; `create`: whether missing topics of ours are made.
+    `clock`: epoch seconds. `woken` is called when there is something to take, or to let go; `create`: whether missing
+    topics of ours are made.
     """
 
     def __init__(
-        self, configs: Configs, topics: Topics, buffer: Buffer, *, create: bool, clock: Callable[[], float] = time.time
+        self,
+        configs: Configs,
+        topics: Topics,
+        reads: Sequence[str],
+        buffer: Buffer,
+        *,
+        create: bool,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._configs = configs
         self._topics = topics
+        self._reads = list(reads)
         self._buffer = buffer
         self._create = create
         self._clock = clock
@@ -116,7 +125,7 @@ class Reading:
         consumer = made(Consumer, {**self._configs.consumer, "on_commit": self._commits.on_commit})
         try:
             consumer.subscribe(
-                [self._topics.main, *self._delays],
+                self._reads,
                 on_assign=lambda member, places: self._on_assign(member, places, watch),
                 on_revoke=self._on_revoke,
                 on_lost=self._on_lost,
@@ -162,21 +171,21 @@ class Reading:
                 break
             timeout = 0.0
             share = self._on_message(consumer, message)
-            if share and self._buffer.is_shut(share):
+            if share and self._buffer.is_shut:
                 break
         self._commits.tick(consumer, self._shares.values())
 
     def _patience(self) -> float:
         """How long to wait for a message; where none can come for want of room, that is waited for first."""
         shares = self._shares.values()
-        if all(each.is_paused for each in shares) and any(self._buffer.is_shut(each) for each in shares):
+        if shares and self._buffer.is_shut and all(each.is_paused for each in shares):
             self._buffer.wait(_POLL)
             return 0.0
         return _POLL
 
     def _shut_and_open(self, consumer: Consumer) -> None:
         shares = self._shares.values()
-        if any(self._buffer.is_shut(each) and not each.is_paused for each in shares):
+        if self._buffer.is_shut and any(not each.is_paused for each in shares):
             self._buffer.wait(_GRACE)
         now = self._clock()
         waiting = {each.key for each in shares if self._is_to_wait(each, now)}
@@ -184,7 +193,7 @@ class Reading:
         self._resume(consumer, [each for each in shares if each.key not in waiting and each.is_paused])
 
     def _is_to_wait(self, share: Share, now: float) -> bool:
-        return (share.waits_for >= 0 and now < share.waits_until) or self._buffer.is_shut(share)
+        return (share.waits_for >= 0 and now < share.waits_until) or self._buffer.is_shut
 
     def _pause(self, consumer: Consumer, shares: Sequence[Share]) -> None:
         if shares:

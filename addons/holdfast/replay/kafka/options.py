@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
@@ -68,7 +68,9 @@ _ADMIN: Config = {"client.id": "holdfast-replay", "reconnect.backoff.max.ms": 5_
 class KafkaSourceSettings:
     """Delays in seconds, shortest first; sizes in bytes. `dead_letters`: a topic; None: `<topic>.dlq`.
 
-    Three quarters of the buffer are for first arrivals, the rest for retries, so that neither keeps the other out.
+    The topics of retries are read by a group of their own, `<group>-retries`: within one group the partitions of all
+    topics are spread as if they were alike, and a member might have nothing but retries. Three quarters of the buffer
+    are for first arrivals, the rest for retries, so that neither keeps the other out.
     A partition that the group has never read begins with its oldest message.
     """
 
@@ -89,6 +91,10 @@ class Configs:
     consumer: Config
     producer: Config
     admin: Config
+
+    def for_retries(self) -> Configs:
+        """The same for the group that reads the topics of retries."""
+        return replace(self, consumer={**self.consumer, "group.id": f"{self.consumer['group.id']}-retries"})
 
 
 class Quiet:

@@ -1,4 +1,4 @@
-"""A consumer group of Kafka as a source: the thread that reads, the buffer and the producer put together."""
+"""Topics of Kafka as a source: the threads that read, their buffers and the producer put together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PATIENCE = 15.0  # seconds for the thread to end; it is left behind after that
 
 
 class KafkaSource:
-    """A member of the consumer group that shares a topic and its retries. ValueError for what cannot be meant.
+    """A member of the groups that share a topic and its retries. ValueError for what cannot be meant.
 
     `servers`: "host:port,host:port"; `options` are librdkafka's, for all its clients.
     """
@@ -44,8 +44,14 @@ class KafkaSource:
         settings = settings or KafkaSourceSettings()
         self._topics = name_topics(topic, settings.retry_delays, settings.dead_letters)
         found = configs(servers, topic, options or {}, settings)
-        self._buffer = Buffer(settings.buffer_messages, settings.buffer_bytes)
-        self._reading = Reading(found, self._topics, self._buffer, create=settings.create_topics)
+        retries = settings.buffer_messages // 4, settings.buffer_bytes // 4
+        rest = settings.buffer_messages - retries[0], settings.buffer_bytes - retries[1]
+        topics, create = self._topics, settings.create_topics
+        self._first, self._retries = Buffer(*rest), Buffer(*retries)
+        self._readings = [Reading(found, topics, [topics.main], self._first, create=create)]
+        if topics.places:
+            again = [name for name, _ in topics.places]
+            self._readings.append(Reading(found.for_retries(), topics, again, self._retries, create=create))
         self._publisher = Publisher(found.producer)
         self.places: tuple[tuple[str, float], ...] = self._topics.places
 
@@ -55,19 +61,20 @@ class KafkaSource:
         return self._topics.dead_letters
 
     async def start(self, woken: Callable[[], None]) -> None:
-        self._reading.start(woken)
+        for reading in self._readings:
+            reading.start(woken)
         self._publisher.start()
 
     async def stop(self) -> None:
-        has_ended, _ = await asyncio.gather(
-            asyncio.to_thread(self._reading.stop, _PATIENCE),
-            self._publisher.stop(),
-        )
-        if not has_ended:
+        stops = [asyncio.to_thread(reading.stop, _PATIENCE) for reading in self._readings]
+        *have_ended, _ = await asyncio.gather(*stops, self._publisher.stop())
+        if not all(have_ended):
             log.warning("kafka consumer does not end, and is left behind")
 
     async def take(self, most: int) -> list[Taken]:
-        return self._buffer.take(most)
+        """Retries first: what is younger of their keys waits for them."""
+        found = self._retries.take(most)
+        return found + self._first.take(most - len(found))
 
     def set_aside(self, taken: Taken) -> None:
         raise NotImplementedError("what Kafka has given waits in a topic of retries, or here")
@@ -102,7 +109,7 @@ class KafkaSource:
 
     async def health(self) -> SourceHealth:
         """At most some seconds old."""
-        found = self._reading.health
+        found = _together([reading.health for reading in self._readings])
         if found.ok and self._publisher.trouble:
             return SourceHealth(False, f"messages cannot be moved: {self._publisher.trouble}", found.lag, found.oldest)
         return found
@@ -115,7 +122,19 @@ class KafkaSource:
         self._settle([taken])
 
     def _settle(self, taken: Iterable[Taken]) -> None:
-        self._buffer.settle(_position(each) for each in taken)
+        for each in map(_position, taken):
+            (self._retries if each.share.is_retry else self._first).settle([each])
+
+
+def _together(each: Sequence[SourceHealth]) -> SourceHealth:
+    lags = [one.lag for one in each if one.lag is not None]
+    failing = [one for one in each if not one.ok]
+    return SourceHealth(
+        ok=not failing,
+        detail="; ".join(dict.fromkeys(one.detail for one in failing or each)),
+        lag=sum(lags) if len(lags) == len(each) else None,
+        oldest=min((one.oldest for one in each if one.oldest is not None), default=None),
+    )
 
 
 def _position(taken: Taken) -> Position:

@@ -110,9 +110,8 @@ class Scene:
         settings = KafkaSourceSettings(retry_delays=(10.0,))
         self.buffer = Buffer(messages, 1 << 20)
         found = configs("a:1", "t", {}, settings)
-        self.reading = Reading(
-            found, name_topics("t", (10.0,)), self.buffer, create=False, clock=lambda: self.consumer.now
-        )
+        topics, both = name_topics("t", (10.0,)), ["t", "t.retry.10s"]
+        self.reading = Reading(found, topics, both, self.buffer, create=False, clock=lambda: self.consumer.now)
 
     def assign(self) -> None:
         class Watched:
