@@ -166,6 +166,7 @@ async def test_a_stale_answer_in_need_is_no_recovery(monkeypatch: pytest.MonkeyP
     place.ended("stale", **REFUSED)
     place.ended("ok", attempts=[{}])
     assert await place.types() == ["failing"]
+    place.ended("stale", reason="stale-while-revalidate")  # nothing has failed here
     place.ended("ok", attempts=[{}])
     assert await place.types() == ["failing", "recovered"]
 

@@ -6,6 +6,7 @@ none. Of the answer only the status is looked at.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 from importlib.metadata import version
 from typing import Protocol
@@ -46,7 +47,7 @@ def poster(timeout: float) -> Post:
 async def _post(url: str, fields: Mapping[str, str], body: bytes, within: float) -> None:
     client = AsyncHTTPClient(force_instance=True)
     try:
-        answer = await client.fetch(
+        sending = client.fetch(
             url,
             method="POST",
             headers={"content-type": "application/json", **fields},
@@ -60,6 +61,9 @@ async def _post(url: str, fields: Mapping[str, str], body: bytes, within: float)
             streaming_callback=_ignore,
             raise_error=False,
         )
+        # Shielded: tornado calls it an error when what it works at is cancelled, as by a stop, and fails afterwards.
+        sending.add_done_callback(lambda done: done.cancelled() or done.exception())
+        answer = await asyncio.shield(sending)
     except (OSError, HTTPClientError, ValueError) as error:
         raise NotTaken(without_credentials(str(error)) or type(error).__name__) from error
     finally:

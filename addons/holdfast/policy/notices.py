@@ -192,7 +192,7 @@ class Notices:
         if known.episode:
             known.episode.open.discard(trouble.capture_id)
             if outcome == "delivered":
-                known.episode.recovered = known.episode.recovered or outcome
+                known.episode.recovered = outcome
         return self._look(route, now)
 
     # -- what is told -----------------------------------------------------------------------------------------------

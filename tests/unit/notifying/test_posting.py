@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -47,6 +48,21 @@ async def test_a_receiver_that_hangs_is_left_alone_in_time() -> None:
         async with asyncio.timeout(3):
             with pytest.raises(NotTaken, match=r"[Tt]imeout"):
                 await poster(0.2)(receiver.url, {}, BODY)
+
+
+async def test_a_stop_in_the_middle_is_no_error_of_anybody(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for the answer any more, and nothing is logged when it does not come."""
+    async with MisbehavingOrigin(Break("request", "hang")) as receiver:
+        posting = asyncio.ensure_future(poster(0.2)(receiver.url, {}, BODY))
+        async with asyncio.timeout(3):
+            while not receiver.requests:
+                await asyncio.sleep(0.005)
+        posting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await posting
+        await asyncio.sleep(0.3)
+        gc.collect()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("how", ["reset", "fin"])

@@ -197,6 +197,8 @@ def test_a_recovery_is_told_as_soon_as_the_rate_allows() -> None:
         made.failed(route, REFUSED, 0.0)
     assert [notice for route in ("a", "b", "c") for notice in recovered(made, route, 10.0)] == []
     assert made.due(59.0) == []
+    assert made.due(59.5) == []
+    assert made.suppressed["recovered"] == 2  # once each, however often it was looked at
     assert [(notice.type, notice.route) for notice in made.due(60.0)] == [("recovered", "a"), ("recovered", "b")]
     assert not made.waits
 
