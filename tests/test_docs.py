@@ -40,6 +40,15 @@ def test_the_profiles_of_the_documents_load(tmp_path: Path) -> None:
         assert "interceptor" in chain_text(load_profile(str(file)))
 
 
+def test_the_profile_of_store_and_forward_loads(tmp_path: Path) -> None:
+    """With what its page says of the keys."""
+    (block,) = blocks("docs/store-and-forward.md", "yaml")
+    file = tmp_path / "my-profile.yaml"
+    file.write_text(block)
+    routes = next(e for e in load_profile(str(file)).addons if e.name == "interceptor").settings.routes
+    assert (routes["webhooks"].mode, routes["orders"].order) == ("always", True)
+
+
 def test_the_contributors_addon_loads_by_its_profile(tmp_path: Path, mypackage: types.ModuleType) -> None:
     """Step two."""
     (block,) = blocks("CONTRIBUTING.md", "yaml")

@@ -73,9 +73,10 @@ class AccessLog:
 def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
     """What `policy.fate` needs to know."""
     broken = flow.error.msg if flow.error else None
+    withheld = exchange.get("withheld") if "capture_id" in exchange else None
     return Outcome(
         status=flow.response.status_code if flow.response and not flow.error else None,
-        error=exchange.get("error"),
+        error=exchange.get("error") or withheld,
         attempts=len(exchange.get("attempts", ())),
         capture_id=exchange.get("capture_id"),
         rejected=exchange.get("rejected") or _refusal(broken),

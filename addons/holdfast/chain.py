@@ -1,7 +1,7 @@
 """A profile's addons, made, wired to each other and in order. `loader` puts them onto mitmproxy.
 
-The order of every chain: the upstream leg, the intake, the profile's addons (each behind its guard), the access log,
-the admin surface, the gate.
+The order of every chain: the upstream leg, the intake, the status page of captures, the profile's addons (each behind
+its guard), the access log, the admin surface, the gate.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from holdfast.notifier import Notifier
 from holdfast.profile.entries import path_of
 from holdfast.profile.settings import AddonEntry, Profile
 from holdfast.registry import resolve, settings_class
+from holdfast.status import StatusPage
 from holdfast.tracing import Tracing
 
 
@@ -121,7 +122,7 @@ def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gatewa
     gateway = Gateway(profile, build_leg(profile, Timers(client_connection), registry), registry, role=role)
     gateway.health = HealthPage(gateway).document
     upstream, observers = UpstreamLeg(gateway.leg, profile.upstream), list[Observer]()
-    first: list[object] = [upstream, Intake(gateway)]
+    first: list[object] = [upstream, Intake(gateway), StatusPage(gateway)]
     last: list[object] = [AccessLog(gateway, observers), AdminListener(gateway), Gate(gateway)]
     chain = Chain(gateway, registry, upstream, first, last, observers)
     members = build_members(chain, profile.addons)

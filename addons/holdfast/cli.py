@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from holdfast.commands.captures.arguments import add_captures
 from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
 
 DEFAULT_PROFILE = "sidecar"
@@ -51,7 +52,7 @@ def _call(args: argparse.Namespace) -> int:
         main_origin(args.host, args.port)
         return 0
     if args.command == "captures":
-        from holdfast.commands.captures import captures
+        from holdfast.commands.captures.asking import captures
 
         return captures(args)
     if args.command == "purge":
@@ -84,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     origin = commands.add_parser("origin", help="the sample backend")
     origin.add_argument("--host", default="127.0.0.1")
     origin.add_argument("--port", type=int, default=3000)
-    _captures(commands.add_parser("captures", help="the requests that were captured"))
+    add_captures(commands.add_parser("captures", help="the requests that were captured"), _profile)
     _purge(commands.add_parser("purge", help="make stored responses of a running gateway unusable, or stale"))
     _explain(commands.add_parser("explain", help="what a running gateway's cache would do with a request, and why"))
     return top
@@ -104,38 +105,6 @@ def _consume(consume: argparse.ArgumentParser) -> None:
         "--upstream", action="append", metavar="URL", help="in place of the profile's; may be repeated"
     )
     consume.add_argument("--admin", metavar="[HOST:]PORT", help="health and metrics of the consumer; default: none")
-
-
-def _captures(captures: argparse.ArgumentParser) -> None:
-    actions = captures.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, text in (
-        ("list", "newest first"),
-        ("show", "one of them, whole"),
-        ("export", "as JSON lines, oldest first"),
-        ("discard", "give them up: they are neither sent nor replayed"),
-    ):
-        action = actions.add_parser(name, help=text)
-        _profile(action)
-        action.add_argument("--outbox", metavar="FILE", help="in place of the profile's")
-        action.add_argument("--json", action="store_true", help="for programs")
-        if name == "show":
-            action.add_argument("id", metavar="ID")
-            continue
-        _filters(action, limit=100 if name == "list" else None)
-        if name == "export":
-            action.add_argument("--output", metavar="FILE", help="instead of standard output")
-        if name == "discard":
-            action.add_argument("ids", nargs="*", metavar="ID")
-            action.add_argument("--yes", action="store_true", help="needed where no ids are given")
-
-
-def _filters(action: argparse.ArgumentParser, limit: int | None) -> None:
-    action.add_argument("--route", help="the router's label")
-    action.add_argument("--status", type=int, help="of the upstream's last answer")
-    action.add_argument("--error", help="an RFC 9209 token, or http_502 and the like")
-    action.add_argument("--state", choices=("pending", "sent", "discarded", "quarantined"))
-    action.add_argument("--since", metavar="TIME", help="like 15m, 2h, 2026-01-31T12:00:00Z")
-    action.add_argument("--limit", type=int, default=limit, metavar="N")
 
 
 def _purge(purge: argparse.ArgumentParser) -> None:

@@ -32,15 +32,17 @@ class Exchange(TypedDict, total=False):
 
     trace_minted: bool  # the client brought no `traceparent`: the ids in it are the gateway's own
     original_host: str  # the client's Host, before reverse mode replaces it
-    request_streamed: bool  # bytes of the body went upstream before all of it had arrived
+    request_streamed: bool  # the body was not held: it went upstream, or into the spool, as it arrived
     request_bytes: int  # of a streamed body, which the flow does not keep
-    retry_in: float  # seconds until a server that is held back may be asked again
+    retry_in: float  # seconds until it makes sense to ask again, such as a server that is held back
     backoff: float  # seconds to wait before the next attempt
     route: str
     route_params: dict[str, str]
     error: str  # why the upstream leg gave up: RFC 9209 token, or http_502 and the like
     detail: str  # the same for people
     not_retried: str  # why no further attempt was made
+    withheld: str  # why it goes to no server: `accepted` or `queued`
+    key: str  # what orders it, once somebody has asked
     capture_id: str
     capture_failed: str  # the reason token of a refused capture
     rejected: str  # why the gateway itself refused the request
@@ -61,6 +63,12 @@ def exchange_of(flow: HTTPFlow) -> Exchange:
     """The exchange of this flow; an empty one where intake has not run, as for a flow loaded from a file."""
     metadata: dict[str, Any] = flow.metadata
     return cast("Exchange", metadata.setdefault(KEY, {}))
+
+
+def is_own(flow: HTTPFlow) -> bool:
+    """Whether the gateway, or whoever watches it, has asked, and no client waits for what becomes of it."""
+    exchange = exchange_of(flow)
+    return "refresh" in exchange or "replay" in exchange or flow.is_replay == "request"
 
 
 def route_of(flow: HTTPFlow) -> str:

@@ -24,9 +24,12 @@ from holdfast.captured import captured_request
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
 from holdfast.gateway import Gateway, Health
+from holdfast.order import holds_up
 from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
 from holdfast.outbox_metrics import OutboxMetrics
-from holdfast.policy.envelope import CapturedRequest, message_headers, to_json
+from holdfast.policy.capture_key import key_in_body, parse_key, refuse_secret_key
+from holdfast.policy.endpoint import Endpoint
+from holdfast.policy.envelope import CapturedRequest, message_headers, to_json, wire_text
 from holdfast.policy.failure import Failure
 from holdfast.policy.hop_by_hop import asks_for_upgrade
 from holdfast.policy.redaction import DEFAULT_HEADERS, DEFAULT_QUERY, RedactionRules, redact
@@ -90,8 +93,9 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
     key: Annotated[
         str,
         Meta(
-            description="Message key, which orders: `path`, `route`, or `header:NAME` (the path where it is missing).",
-            pattern="^(path|route|header:[A-Za-z0-9-]+)$",
+            description="Message key, which orders: `path`, `route`, `header:NAME`, or `json:$.order.id`, a value in a "
+            "JSON body (the path where it is missing, and for bodies larger than `limits.buffer_body`).",
+            pattern=r"^(path|route|header:[A-Za-z0-9-]+|json:\$.+)$",
         ),
     ] = "path"
     max_records: Annotated[
@@ -138,11 +142,8 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 f"a body of spool.max_body ({self.spool.max_body}) does not fit into `max_record` ({self.max_record}): "
                 "raise max_record to one and a half times spool.max_body, and max_bytes above that"
             )
-        kind, _, name = self.key.partition(":")
-        if kind == "header" and name.lower() in redaction_rules(self.redact).headers:
-            raise ValueError(
-                f"the header {name} is redacted and cannot be the key: keys are stored and published as they are"
-            )
+        rules = redaction_rules(self.redact)
+        refuse_secret_key(parse_key(self.key), rules.headers, rules.paths)
 
 
 def redaction_rules(settings: RedactionSettings) -> RedactionRules:
@@ -193,6 +194,7 @@ class FailureSink:
         """These hold for captures from now on; where they are kept and published stays as it was."""
         self._settings = settings
         self._rules = redaction_rules(settings.redact)
+        self._key = parse_key(settings.key)
         keys = parse_keys(settings.seal_key or os.environ.get("HOLDFAST_SEAL_KEY", ""))
         self._sealer = Sealer(keys, secrets.token_bytes) if keys else None
         if settings.spool:
@@ -253,6 +255,21 @@ class FailureSink:
         self._captured.labels(record.route, record.error).inc()
         return record.id
 
+    async def key_of(self, flow: HTTPFlow) -> str:
+        """What orders this request, as it is or would be captured: looked up once."""
+        exchange = exchange_of(flow)
+        if "key" not in exchange:
+            # As the outbox keeps it: a lone surrogate has no form in UTF-8.
+            exchange["key"] = (await self._find_key(flow)).encode("utf-8", "backslashreplace").decode()
+        return exchange["key"]
+
+    async def waits(self, key: str) -> bool:
+        """Whether an older capture of this key is not settled: not published, or by the replayer's word not done with.
+
+        StoreUnavailable if that cannot be known.
+        """
+        return self._outbox is not None and await holds_up(self._outbox, key, self._gateway.replays)
+
     # -- parts ------------------------------------------------------------------------------------------------------
 
     async def _append_spooled(self, outbox: Outbox, flow: HTTPFlow, failure: Failure) -> OutboxRecord:
@@ -279,13 +296,15 @@ class FailureSink:
         """The envelope without its secrets, and what the outbox files it under."""
         now, answer_body = self._gateway.leg.clock(), int(self._settings.answer_body)
         plain = captured_request(flow, failure, self._ids.next(), now, answer_body, spooled)
+        if not plain.attempts:
+            plain = replace(plain, backend_url=self._first_server(flow))
         # Masking and encoding take seconds for the largest bodies; small ones are not worth a thread.
         large = len(plain.body) > LARGE_BODY
         record, value = await asyncio.to_thread(self._sealed, plain) if large else self._sealed(plain)
         return OutboxRecord(
             id=record.id,
             created=record.timestamp,
-            key=self._key(flow, record.path),
+            key=await self.key_of(flow),
             route=record.route,
             method=record.method,
             path=record.path,
@@ -302,11 +321,26 @@ class FailureSink:
             record = replace(record, sealed=self._sealer.seal(record.id, taken))
         return record, to_json(record)
 
-    def _key(self, flow: HTTPFlow, path: str) -> str:
-        kind, _, name = self._settings.key.partition(":")
-        if kind == "header":
-            return str(flow.request.headers.get(name, path))
-        return route_of(flow) if kind == "route" else path
+    async def _find_key(self, flow: HTTPFlow) -> str:
+        rule, request = self._key, flow.request
+        path = wire_text(request.data.path).partition("?")[0]
+        if rule.kind == "route":
+            return route_of(flow)
+        if rule.kind == "header":
+            return str(request.headers.get(rule.name, path))
+        body = request.raw_content if rule.place else None
+        if not rule.place or not body:
+            return path
+        looked_up = body, request.headers.get_all("content-type"), rule.place
+        if len(body) > LARGE_BODY:
+            return await asyncio.to_thread(key_in_body, *looked_up) or path
+        return key_in_body(*looked_up) or path
+
+    def _first_server(self, flow: HTTPFlow) -> str:
+        """Where a request that no server was asked for would have gone first."""
+        leg = self._gateway.leg
+        first = leg.pool_for(leg.plan(route_of(flow)), flow, flow.server_conn).given[0].endpoint
+        return str(Endpoint(first.uri_scheme, first.host, first.port))
 
     async def _open(self) -> None:
         path, limits = Path(self._settings.outbox), _limits(self._settings)

@@ -46,6 +46,12 @@ class CaptureSink(Protocol):
     async def capture(self, flow: HTTPFlow, failure: Failure) -> str:
         """The id of the capture, durable on disk when this returns; CaptureRefused otherwise."""
 
+    async def key_of(self, flow: HTTPFlow) -> str:
+        """What orders this request, as it would be captured. The body is looked at only where the profile says so."""
+
+    async def waits(self, key: str) -> bool:
+        """Whether a capture of this key is not settled yet. StoreUnavailable if that cannot be known."""
+
 
 @runtime_checkable
 class ResponseCache(Protocol):

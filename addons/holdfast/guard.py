@@ -143,7 +143,7 @@ def close(flow: HTTPFlow, hook: str, addon: str) -> None:
     """Fail this request with 500, as far as the client has not seen an answer yet."""
     exchange_of(flow)["closed_by"] = addon
     response = as_response(addon_failed_answer(addon), flow)
-    if hook in ("requestheaders", "request"):
+    if hook in ("requestheaders", "request_grown", "request"):
         # A response and a streamed body exclude each other in mitmproxy: the rest of the body is read and dropped.
         flow.request.stream = False
         flow.response = response

@@ -30,6 +30,10 @@ class SpoolRoom:
         self._max_body = max_body
         self._max_total = max_total
 
+    def could_take(self, size: int) -> bool:
+        """Whether a body of so many bytes is within the bound of one."""
+        return size <= self._max_body
+
     def open(self, flow_id: str) -> Spool | None:
         """A spool for the body of this flow; None if the disk does not take one."""
         try:

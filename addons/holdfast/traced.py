@@ -21,6 +21,7 @@ from holdfast.policy.spans import (
     span_name,
     without_empty,
 )
+from holdfast.policy.trace_context import TraceParent
 
 KEY = "holdfast_trace"  # in `flow.metadata`, so that it goes with the flow
 
@@ -41,6 +42,13 @@ class Noted(TypedDict):
 def noted_of(flow: HTTPFlow) -> Noted | None:
     """None before `requestheaders`."""
     return cast("Noted | None", flow.metadata.get(KEY))
+
+
+def name_request_span(flow: HTTPFlow) -> None:
+    """What becomes of the request later, such as a replay, continues its own span and not that of an attempt."""
+    noted = noted_of(flow)
+    if noted and noted["flags"] & 1:
+        flow.request.headers["traceparent"] = str(TraceParent(noted["trace_id"], noted["span_id"], noted["flags"]))
 
 
 def spans_of(flow: HTTPFlow, exchange: Exchange, noted: Noted, now: float, seconds: float) -> list[Span]:

@@ -31,7 +31,7 @@ from holdfast.policy.trace_context import TraceParent, is_sampled, parse_tracepa
 from holdfast.profile.hints import without_credentials
 from holdfast.profile.values import Share
 from holdfast.trace_metrics import SpanCounts
-from holdfast.traced import KEY, Noted, noted_of, spans_of
+from holdfast.traced import KEY, Noted, name_request_span, noted_of, spans_of
 
 FLUSH = 2.0  # seconds that a stop waits for the collector to take what is left
 _SDK = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
@@ -178,9 +178,7 @@ class Tracing:
 
     def upstream_failed(self, flow: HTTPFlow) -> None:
         """No further attempt: what is captured now, and replayed later, continues the request's span."""
-        noted = noted_of(flow)
-        if noted and noted["flags"] & 1:
-            flow.request.headers["traceparent"] = str(TraceParent(noted["trace_id"], noted["span_id"], noted["flags"]))
+        name_request_span(flow)
 
     # -- what the access log calls ----------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from holdfast.testing import FixedClock
 
 STORES = ("sqlite", "postgres")
 HOUR = 3600.0
+ODD = "a\x00b\x1a0000\ud800ключ🔑'\"\\%s$1?\n"  # what some store or some way of writing it would stumble over
 
 
 @dataclass

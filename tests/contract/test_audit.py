@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from holdfast.audit import OUTCOMES, Arrival, Audit, DeadLetter, Outcome, Record, Standing
 from holdfast.testing import FixedClock
-from tests.contract.audit_cases import HOUR, STORES, Place, a_place, arrival, arrivals, attempt, settled, state_of
-
-ODD = "a\x00b\x1a0000\ud800ключ🔑'\"\\%s$1?\n"  # what some store or some way of writing it would stumble over
-
-
-@pytest.fixture(params=STORES)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    async with a_place(request, tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-async def audit(place: Place) -> Audit:
-    return await place.open()
-
-
-@pytest.fixture
-def clock(place: Place) -> FixedClock:
-    return place.clock
-
+from tests.contract.audit_cases import HOUR, ODD, Place, arrival, arrivals, attempt, settled, state_of
 
 # --- arrive ---
 

@@ -183,7 +183,7 @@ async def test_the_command_line_and_the_admin_api_agree(tmp_path: Path) -> None:
             listed = {capture["id"] for capture in await gateway.captures(*args)}
             asked = (await gateway.admin(f"/captures?{query}")).json()["captures"]
             assert listed == {capture["id"] for capture in asked} == expected, query
-        shown = json.loads(await gateway.cli("captures", "show", first.capture_id or ""))
+        shown = json.loads(await gateway.cli("captures", "show", "--json", first.capture_id or ""))
         assert shown["request"] == (await gateway.exported())[first.capture_id or ""]
         code, _, error = await run_cli("captures", "show", "nothing", "--profile", gateway.profile, cwd=tmp_path)
         assert (code, "nothing" in error) == (1, True)

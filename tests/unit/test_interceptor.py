@@ -13,6 +13,7 @@ from holdfast.exchange import exchange_of
 from holdfast.interceptor import Interceptor, InterceptorSettings, RouteAnswer
 from holdfast.policy.failure import Failure
 from holdfast.profile.values import Duration
+from holdfast.testing import make_flow
 
 
 class Sink:
@@ -20,8 +21,9 @@ class Sink:
 
     outbox = None
 
-    def __init__(self, refuse: str | None = None) -> None:
+    def __init__(self, refuse: str | None = None, *, waits: bool = False) -> None:
         self.refuse = refuse
+        self.held_up = waits
         self.stored: list[Failure] = []
 
     async def capture(self, flow: HTTPFlow, failure: Failure) -> str:
@@ -29,6 +31,12 @@ class Sink:
             raise CaptureRefused(self.refuse)
         self.stored.append(failure)
         return "the-id"
+
+    async def key_of(self, flow: HTTPFlow) -> str:
+        return flow.request.path
+
+    async def waits(self, key: str) -> bool:
+        return self.held_up
 
 
 async def intercepted(
@@ -99,3 +107,120 @@ async def test_without_a_sink_or_with_capture_off_it_only_answers(sink: Sink | N
     flow = await intercepted(settings, sink)
     assert flow.response and flow.response.status_code == 503
     assert not any(name.startswith("holdfast-capture") for name in flow.response.headers)
+
+
+ALWAYS = InterceptorSettings(mode="always", answer=202)
+ORDER = InterceptorSettings(order=True)
+
+
+async def asked(settings: InterceptorSettings, sink: Sink, flow: HTTPFlow) -> HTTPFlow:
+    """The flow once its whole request has passed the interceptor."""
+    gateway: Any = SimpleNamespace(sink=sink)
+    await Interceptor(settings, gateway).request(flow)
+    return flow
+
+
+async def test_always_stores_and_accepts_before_any_server_is_asked() -> None:
+    """202 with the id and where to ask; nothing that reads like a failure, and nothing to retry."""
+    sink = Sink()
+    flow = await asked(ALWAYS, sink, make_flow("POST", "http://origin.test/a", body=b"x"))
+    assert flow.response and flow.response.status_code == 202
+    assert flow.response.headers["location"] == "/.holdfast/captures/the-id"
+    assert flow.response.headers["proxy-status"] == 'holdfast; details="accepted without trying the upstream"'
+    assert "retry-after" not in flow.response.headers
+    assert [f.error for f in sink.stored] == ["accepted"]
+    exchange = exchange_of(flow)
+    assert (exchange["withheld"], exchange["capture_id"], exchange["answered"]) == ("accepted", "the-id", True)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "known"),
+    [
+        ("GET", {}, {}),
+        ("HEAD", {}, {}),
+        ("OPTIONS", {}, {}),
+        ("TRACE", {}, {}),
+        ("CONNECT", {}, {}),
+        ("POST", {"content-type": "application/grpc"}, {}),
+        ("POST", {"connection": "upgrade", "upgrade": "websocket"}, {}),
+        ("POST", {}, {"replay": "the capture's id"}),
+        ("POST", {}, {"refresh": "a key"}),
+        ("POST", {}, {"request_streamed": True}),
+    ],
+)
+@pytest.mark.parametrize("settings", [ALWAYS, ORDER], ids=["always", "order"])
+async def test_what_is_not_withheld(
+    settings: InterceptorSettings, method: str, headers: dict[str, str], known: dict[str, Any]
+) -> None:
+    """What only asks, converses, or is the gateway's own; and what is on its way upstream already."""
+    sink = Sink(waits=True)
+    flow = await asked(settings, sink, make_flow(method, "http://origin.test/a", headers=headers, exchange=known))
+    assert flow.response is None
+    assert "withheld" not in exchange_of(flow)
+    assert sink.stored == []
+
+
+async def test_what_another_addon_has_answered_is_not_accepted() -> None:
+    """A refusal stays one."""
+    sink, flow = Sink(), make_flow("POST", "http://origin.test/a")
+    flow.response = Response.make(401)
+    assert (await asked(ALWAYS, sink, flow)).response.status_code == 401
+    assert sink.stored == []
+
+
+@pytest.mark.parametrize("answer", [202, 503])
+async def test_a_request_whose_key_is_held_up_is_stored_behind(answer: Any) -> None:
+    """And the others go on."""
+    settings = InterceptorSettings(order=True, answer=answer)
+    sink = Sink(waits=True)
+    flow = await asked(settings, sink, make_flow("POST", "http://origin.test/a"))
+    assert flow.response and flow.response.status_code == answer
+    assert [f.error for f in sink.stored] == ["queued"]
+    assert ("retry-after" in flow.response.headers) is (answer == 503)
+    free = await asked(settings, Sink(), make_flow("POST", "http://origin.test/a"))
+    assert free.response is None
+
+
+async def test_a_large_body_is_claimed_before_any_of_it_goes_upstream() -> None:
+    """The engine keeps it; the answer waits until all of it is there."""
+    sink, flow = Sink(), make_flow("POST", "http://origin.test/a")
+    gateway: Any = SimpleNamespace(sink=sink)
+    interceptor = Interceptor(ALWAYS, gateway)
+    exchange_of(flow)["request_streamed"] = True
+    await interceptor.request_grown(flow)
+    assert exchange_of(flow)["withheld"] == "accepted"
+    assert flow.response is None
+    assert sink.stored == []
+    await interceptor.request(flow)
+    assert flow.response and flow.response.status_code == 202
+
+
+@pytest.mark.parametrize("full", [429, 503])
+@pytest.mark.parametrize("reason", ["outbox_full", "outbox_age", "outbox_busy", "disk_full", "outbox_unavailable"])
+@pytest.mark.parametrize("mode", ["always", "on_failure"])
+async def test_what_a_full_outbox_says_is_for_the_profile_to_choose(mode: Any, reason: str, full: Any) -> None:
+    """429 or 503 with Retry-After where 202 was to be said; a fault that is no bound is 503."""
+    settings = InterceptorSettings(mode=mode, answer=202, full=full, retry_after=Duration("30s"))
+    if mode == "always":
+        flow = await asked(settings, Sink(reason), make_flow("POST", "http://origin.test/a"))
+        assert exchange_of(flow)["rejected"] == reason
+    else:
+        flow = await intercepted(settings, Sink(reason))
+    assert flow.response
+    assert flow.response.status_code == (503 if reason == "outbox_unavailable" else full)
+    assert flow.response.headers["retry-after"] == "30"
+    assert flow.response.headers["holdfast-capture"] == f"failed; reason={reason}"
+    assert "location" not in flow.response.headers
+
+
+async def test_a_sender_that_is_answered_503_is_answered_503_at_the_bound_too() -> None:
+    """`full` is for those who are used to 202."""
+    flow = await intercepted(InterceptorSettings(full=429), Sink("outbox_full"))
+    assert flow.response and flow.response.status_code == 503
+
+
+async def test_what_is_too_large_to_be_accepted_need_not_come_again() -> None:
+    """413 without Retry-After (RFC 9110, section 15.5.14)."""
+    flow = await asked(ALWAYS, Sink("too_large"), make_flow("POST", "http://origin.test/a"))
+    assert flow.response and flow.response.status_code == 413
+    assert "retry-after" not in flow.response.headers

@@ -2,82 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 from prometheus_client import generate_latest
-from tornado.web import RequestHandler
 
-from holdfast.admin.access import refusal
+from holdfast.admin.captures import capture_pages
 from holdfast.admin.health import health_document
+from holdfast.admin.page import Guarded, Page
 from holdfast.errors import StoreUnavailable
 from holdfast.gateway import Gateway
-from holdfast.outbox.record import STATES, OutboxRecord
-from holdfast.policy.since import parse_since
 from holdfast.profile.describe import masked
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MOST_CAPTURES = 1000
-
-
-class Page(RequestHandler):
-    """What all pages share: the gateway, JSON out, and problem documents for errors."""
-
-    gateway: Gateway
-
-    def initialize(self, gateway: Gateway) -> None:
-        """Called by tornado for each request."""
-        self.gateway = gateway
-
-    def set_default_headers(self) -> None:
-        """No product names, no caching, nothing for a browser to guess."""
-        self.set_header("Server", "holdfast")
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
-
-    def send_json(self, document: Any, status: int = 200) -> None:
-        """Finish with this document."""
-        self.set_status(status)
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(document, ensure_ascii=False) + "\n")
-
-    def send_problem(self, status: int, title: str, detail: str) -> None:
-        """Finish with an RFC 9457 document."""
-        self.set_status(status)
-        self.set_header("Content-Type", "application/problem+json")
-        self.finish(json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}) + "\n")
-
-    def head(self, *args: str) -> Any:
-        """As GET; tornado leaves the body out."""
-        return self.get(*args)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Errors raised by tornado or by a page: no trace to the caller."""
-        if status_code == 405:
-            self.set_header("Allow", ", ".join(self._methods()))
-        self.send_problem(status_code, self._reason, "see the gateway's log" if status_code >= 500 else self._reason)
-
-    def _methods(self) -> list[str]:
-        """Those that this page has (RFC 9110, section 15.5.6)."""
-        known = [m for m in self.SUPPORTED_METHODS if m != "HEAD"]
-        own = [m for m in known if getattr(type(self), m.lower()) is not getattr(RequestHandler, m.lower())]
-        return [*own, "HEAD"] if "GET" in own else own
-
-
-class Guarded(Page):
-    """A page that wants the token where one is set."""
-
-    def prepare(self) -> None:
-        """Called by tornado before the method."""
-        refused = refusal(self.gateway.profile.admin.token, self.request.method or "", self.request.headers)
-        if refused:
-            status, what_to_do = refused
-            if status == 401:
-                self.set_header("WWW-Authenticate", 'Bearer realm="holdfast"')
-            self.send_problem(status, "Not allowed", what_to_do)
 
 
 class NotFound(Guarded):
@@ -88,7 +26,9 @@ class NotFound(Guarded):
         super().prepare()
         if not self._finished:
             self.send_problem(
-                404, "Not found", "the pages are /health /metrics /purge /explain /captures /captures/{id} /config"
+                404,
+                "Not found",
+                "the pages are /health /metrics /purge /explain /captures /captures/{id} /captures/{id}/replay /config",
             )
 
 
@@ -133,53 +73,6 @@ class Config(Guarded):
     def get(self) -> None:
         """As `holdfast check` prints it."""
         self.send_json(masked(self.gateway.profile))
-
-
-class Captures(Guarded):
-    """The records of the outbox, newest first."""
-
-    async def get(self) -> None:
-        """Filters: route, status, error, state, since, limit."""
-        outbox = self.gateway.sink.outbox if self.gateway.sink else None
-        if outbox is None:
-            self.send_problem(404, "No outbox", "the profile has no failure_sink, or its outbox is not open")
-            return
-        try:
-            filters = self._filters()
-        except ValueError as e:
-            self.send_problem(400, "Bad filter", str(e))
-            return
-        records = await asyncio.to_thread(outbox.list, **filters)
-        self.send_json({"captures": [summary(record) for record in records]})
-
-    def _filters(self) -> dict[str, Any]:
-        filters: dict[str, Any] = {n: self.get_query_argument(n, None) for n in ("route", "error", "state")}
-        if filters["state"] not in (None, *STATES):
-            raise ValueError(f"state is one of {', '.join(STATES)}")
-        status, since = self.get_query_argument("status", None), self.get_query_argument("since", None)
-        filters["status"] = _whole("status", status) if status else None
-        filters["since"] = parse_since(since, self.gateway.wall_clock()) if since else None
-        filters["limit"] = min(_whole("limit", self.get_query_argument("limit", "100")), MOST_CAPTURES)
-        return filters
-
-
-def _whole(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError(f"{name} is a whole number, not {text!r}")
-    return int(text)
-
-
-class Capture(Guarded):
-    """One record, whole."""
-
-    async def get(self, capture_id: str) -> None:
-        """The envelope as it is published, and what became of it."""
-        outbox = self.gateway.sink.outbox if self.gateway.sink else None
-        record = await asyncio.to_thread(outbox.get, capture_id) if outbox else None
-        if record is None:
-            self.send_problem(404, "No such capture", "there is no capture of this id here")
-        else:
-            self.send_json(summary(record) | {"request": json.loads(record.value)})
 
 
 class Purge(Guarded):
@@ -234,21 +127,6 @@ class PurgeRequest(Struct, forbid_unknown_fields=True):
             raise ValueError('name what to purge: {"tags": [...]}, {"urls": [...]} or {"all": true}')
 
 
-def summary(record: OutboxRecord) -> dict[str, Any]:
-    """What a list shows of a record."""
-    return {
-        "id": record.id,
-        "created": record.created,
-        "state": record.state,
-        "route": record.route,
-        "method": record.method,
-        "path": record.path,
-        "error": record.error,
-        "status": record.status,
-        "sent": record.sent,
-    }
-
-
 def routes(gateway: Gateway) -> list[Any]:
     """tornado's routing table."""
     table: list[tuple[str, type[Page]]] = [
@@ -259,8 +137,7 @@ def routes(gateway: Gateway) -> list[Any]:
         (r"/config", Config),
         (r"/purge", Purge),
         (r"/explain", Explain),
-        (r"/captures", Captures),
-        (r"/captures/([^/]+)", Capture),
+        *capture_pages(),
         (r".*", NotFound),
     ]
     return [(pattern, page, {"gateway": gateway}) for pattern, page in table]

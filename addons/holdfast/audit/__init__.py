@@ -8,7 +8,7 @@ What is true at every moment, whatever crashes:
    claim has run out and somebody else has taken it is logged, and changes nothing.
 3. Captures of one key are claimed in the order of their arrival: while an older one is open, a younger one is not
    claimed. Arrival is the order in which `arrive` has named them.
-4. An outcome that was returned from `record` is on the disk.
+4. An outcome that was returned from `record` is on the disk, and so is its callback: both are, or neither.
 
     sqlite      a file of this machine, for one replayer (the default)
     postgres    shared by replayers on any number of machines
@@ -89,7 +89,8 @@ class Record:
 
     With `outcome` it is settled, for this `reason`; without, it stays open and is due at `due` (epoch seconds), at
     `place` (the retry topic that holds it; empty: where it is). `value` and `headers` are the broker's message, kept
-    with what is dead or parked, so that it can be sent again; `release` gives the claim back.
+    with what is dead or parked, so that it can be sent again; `release` gives the claim back. `callback` is a URL and
+    the document that is to be posted there: it is queued if the outcome takes effect, and only then.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Record:
     release: bool = True
     value: bytes = field(default=b"", repr=False)
     headers: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    callback: tuple[str, bytes] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,21 @@ class AuditStats:
     due: int  # open, and due now
     waiting: int  # open, and due later
     oldest_open: float | None
+    callbacks: int = 0  # to be posted, now or later; those that were given up are not among them
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """One outcome to be posted. `id` is the queue's, `event_id` the receiver's; `tries` how many have failed so far.
+
+    `event_id` is the id of the capture and its `redrive`, with a `-` between: the same each time this one is posted.
+    """
+
+    id: int
+    event_id: str
+    url: str
+    document: bytes = field(repr=False)
+    tries: int = 0
 
 
 class Filter(TypedDict, total=False):
@@ -164,12 +181,40 @@ class Filter(TypedDict, total=False):
     key: str | None
 
 
+class CallbackQueue(Protocol):
+    """Outcomes that are to be posted, on the disk. StoreUnavailable and ValueError as those of `Audit`.
+
+    Any number may take from it at once. Whoever has not said what became of a callback before its lease ends has lost
+    it: somebody else posts it again. What is said too late counts as well, and does no more harm than that.
+    """
+
+    async def due(self, now: float, limit: int, lease_seconds: float) -> Sequence[Callback]:
+        """Take up to `limit` that are due at `now` (epoch seconds), those first that have been due for longest.
+
+        Nobody else gets them before the lease ends.
+        """
+
+    async def done(self, ids: Sequence[int]) -> None:
+        """They have been taken by their receivers: forget them."""
+
+    async def later(self, id: int, due: float, error: str) -> None:  # noqa: A002 - the word of the whole house
+        """One more try has failed; the next is due at `due` (epoch seconds). Ends the lease."""
+
+    async def given_up(self, id: int, error: str) -> None:  # noqa: A002
+        """It is not tried again, and is kept for as long as its capture."""
+
+
 class Audit(Protocol):
     """All of it bounded in time; StoreUnavailable where the store cannot be asked, and nothing has changed then.
 
     Except where an outage comes in the middle of a commit and it cannot be found out what became of it: that is said.
-    ValueError, and nothing has changed, for a number that no time, status or count can be.
+    ValueError, and nothing has changed, for a number that no time, status or count can be: one of them refuses the
+    whole call, with everything else that is in it.
     """
+
+    @property
+    def callbacks(self) -> CallbackQueue:
+        """What `record` has queued. Always the same one; it can be used while the audit is open."""
 
     async def open(self) -> None:
         """Connect, and bring the tables to the newest form. StoreUnavailable, with what to do about it."""
@@ -220,4 +265,7 @@ class Audit(Protocol):
         """Figures."""
 
     async def prune(self, before: float, outcomes: Sequence[Outcome]) -> int:
-        """Forget what was settled so before this time, attempts and messages with it; how many."""
+        """Forget what was settled so before this time, attempts, messages and given-up callbacks with it; how many.
+
+        Callbacks that wait are posted all the same.
+        """

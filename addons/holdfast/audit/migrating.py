@@ -17,7 +17,7 @@ from psycopg import errors
 from holdfast.audit.postgres_link import Connection, Link, cut, unavailable
 from holdfast.errors import StoreUnavailable
 
-REVISIONS = ("0001",)  # of migrations/versions, oldest first
+REVISIONS = ("0001", "0002")  # of migrations/versions, oldest first
 VERSION_TABLE = "holdfast_audit_version"
 _LEAST_VERSION = 130000
 _SECONDS = 120.0  # for all steps, and for waiting until another replayer has done them

@@ -22,17 +22,25 @@ def open_audit(url: str, clock: Callable[[], float]) -> Audit:
 
     StoreUnavailable where the packages for PostgreSQL are not installed.
     """
+    file = file_of(url)
+    if file:
+        return SqliteAudit(file, clock)
+    from holdfast.audit.postgres import PostgresAudit  # a replayer without PostgreSQL does not need its packages
+
+    return PostgresAudit(url, clock)
+
+
+def file_of(url: str) -> Path | None:
+    """The SQLite file that a URL names, None for PostgreSQL. ValueError as above."""
     scheme, found, rest = url.partition("://")
     if not found:
-        return SqliteAudit(_file(url, url), clock)
+        return _file(url, url)
     if scheme == "sqlite":
         if not rest.startswith("/"):
             raise ValueError(f"{url!r} has too few slashes: {_WRITE}")
-        return SqliteAudit(_file(rest[1:], url), clock)
+        return _file(rest[1:], url)
     if scheme in ("postgresql", "postgres"):
-        from holdfast.audit.postgres import PostgresAudit  # a replayer without PostgreSQL does not need its packages
-
-        return PostgresAudit(url, clock)
+        return None
     raise ValueError(f"{masked(url)!r} names no audit store: {_WRITE}")
 
 

@@ -15,6 +15,7 @@ from holdfast.audit import (
     Arrival,
     AttemptLog,
     AuditStats,
+    CallbackQueue,
     DeadLetter,
     Entry,
     Filter,
@@ -31,6 +32,7 @@ _MISSING = 'an audit in PostgreSQL needs more packages: pip install "holdfast[po
 try:
     from holdfast.audit import postgres_sql as sql
     from holdfast.audit.migrating import prepare
+    from holdfast.audit.postgres_callbacks import PostgresCallbacks
     from holdfast.audit.postgres_link import Link
 except ImportError as missing:
     raise StoreUnavailable(_MISSING) from missing
@@ -50,6 +52,7 @@ class PostgresAudit:
         self._clock = clock
         self._link = Link(url, timeout)
         self._locks = 0  # what keeps our locks apart from those of other schemas
+        self._callbacks = PostgresCallbacks(self._link)
 
     async def open(self) -> None:
         self._locks = await prepare(self._link)
@@ -57,6 +60,10 @@ class PostgresAudit:
 
     async def close(self) -> None:
         await self._link.close()
+
+    @property
+    def callbacks(self) -> CallbackQueue:
+        return self._callbacks
 
     # --- what changes something ---
 
@@ -93,7 +100,8 @@ class PostgresAudit:
         """In steps, each of which lets other calls pass."""
         total = 0
         while True:
-            found = [row[0] for row in await self._link.read(sql.PRUNABLE, (before, list(outcomes), _PRUNED_AT_ONCE))]
+            prunable = await self._link.statement(sql.PRUNABLE, (before, list(outcomes), _PRUNED_AT_ONCE))
+            found = [row[0] for row in prunable]
 
             async def work(conn: Connection, commit: Commit, ids: list[str] = found) -> int:
                 locked = await conn.execute(sql.LOCK_BY_ID, (self._locks, ids, []))
@@ -103,7 +111,9 @@ class PostgresAudit:
 
             total += await self._link.change(work) if found else 0
             if len(found) < _PRUNED_AT_ONCE:
-                return total
+                break
+        await self._link.statement(sql.PRUNE_CALLBACKS, None)
+        return total
 
     async def _decide[T](self, ids: Sequence[str], decide: Callable[[Book], T], keys: Sequence[str] | None = None) -> T:
         """`decide` on a book with these captures and, where `keys` are given, what goes before them; and save it."""
@@ -127,7 +137,7 @@ class PostgresAudit:
     # --- what only reads ---
 
     async def known(self, ids: Sequence[str]) -> set[str]:
-        return {r.loaded(row[0]) for row in await self._link.read(sql.KNOWN, ([r.stored(each) for each in ids],))}
+        return {r.loaded(row[0]) for row in await self._link.statement(sql.KNOWN, ([r.stored(each) for each in ids],))}
 
     async def entry(self, capture_id: str) -> Entry | None:
         found = await self.entries({"ids": [capture_id]}, limit=1)
@@ -137,19 +147,19 @@ class PostgresAudit:
         text, values = conditions(where, "%s", "= ANY(%s)", list)
         order = "captured DESC, seq DESC" if newest_first else "captured, seq"
         query = f"SELECT {', '.join(r.ENTRY)} FROM captures WHERE {text} ORDER BY {order} LIMIT %s"  # noqa: S608 - marks only
-        found = await self._link.read(query, (*values, max(0, limit)))
+        found = await self._link.statement(query, (*values, max(0, limit)))
         now = self._clock()
         return [r.entry_of(row, now) for row in found]
 
     async def attempts(self, capture_id: str) -> list[AttemptLog]:
-        return list(map(r.attempt_of, await self._link.read(sql.ATTEMPTS, (r.stored(capture_id),))))
+        return list(map(r.attempt_of, await self._link.statement(sql.ATTEMPTS, (r.stored(capture_id),))))
 
     async def dead_letters(self, ids: Sequence[str]) -> list[DeadLetter]:
-        return list(map(r.letter_of, await self._link.read(sql.LETTERS, ([r.stored(each) for each in ids],))))
+        return list(map(r.letter_of, await self._link.statement(sql.LETTERS, ([r.stored(each) for each in ids],))))
 
     async def stats(self, now: float) -> AuditStats:
-        ((counts, due, waiting, oldest),) = await self._link.read(sql.STATS, {"now": now})
-        return AuditStats({state: (counts or {}).get(state, 0) for state in STATES}, due, waiting, oldest)
+        ((counts, *figures),) = await self._link.statement(sql.STATS, {"now": now})
+        return AuditStats({state: (counts or {}).get(state, 0) for state in STATES}, *figures)
 
 
 async def _save(conn: Connection, book: Book, commit: Commit) -> None:
@@ -176,3 +186,5 @@ async def _save(conn: Connection, book: Book, commit: Commit) -> None:
         await conn.execute(sql.LETTER, r.lettered(letter))
     if unwritten:
         await conn.execute(sql.NO_LETTER, (unwritten,))
+    if book.callbacks:
+        await conn.execute(sql.CALLBACK, (sql.packed(r.QUEUED, book.callbacks),))

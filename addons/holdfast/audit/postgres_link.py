@@ -83,11 +83,12 @@ class Link:
         if pool:
             await pool.close(timeout=self.timeout)
 
-    async def read(self, query: str, values: Any) -> list[tuple[Any, ...]]:
-        """The rows of one statement."""
+    async def statement(self, query: str, values: Any) -> list[tuple[Any, ...]]:
+        """The rows of one statement, which is a transaction by itself. It may be run again, also if it was done."""
 
         async def work(conn: Connection, _: Commit) -> list[tuple[Any, ...]]:
-            return await (await conn.execute(query, values)).fetchall()
+            found = await conn.execute(query, values)
+            return await found.fetchall() if found.description else []
 
         return await self._run(work, whole=False)
 
@@ -113,9 +114,9 @@ class Link:
     async def _once[T](self, work: Work[T], deadline: float, *, whole: bool) -> T:
         commit = Commit()
         async with self._connection(deadline) as conn:
-            if not whole:
-                return await work(conn, commit)
             try:
+                if not whole:
+                    return await work(conn, commit)
                 async with conn.pipeline(), conn.transaction():
                     result = await work(conn, commit)
                     commit.sent = True

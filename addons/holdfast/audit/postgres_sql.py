@@ -16,7 +16,7 @@ _TYPES = {
     **dict.fromkeys(("body_truncated", "effective"), "boolean"),
     "duration_ms": "float8",
 }  # of columns that are not text; bytes travel in base64
-_BYTES = ("body", "value")
+_BYTES = ("body", "value", "document")
 STRIPES = (
     1024  # locks stand for keys: so many that few collide, so few that a server's table of locks holds all of them
 )
@@ -105,7 +105,8 @@ STATS = """
 SELECT (SELECT json_object_agg(state, n) FROM (SELECT state, count(*) AS n FROM captures GROUP BY state) AS counts),
   (SELECT count(*) FROM captures WHERE state = 'open' AND due <= %(now)s),
   (SELECT count(*) FROM captures WHERE state = 'open' AND due > %(now)s),
-  (SELECT min(captured) FROM captures WHERE state = 'open')
+  (SELECT min(captured) FROM captures WHERE state = 'open'),
+  (SELECT count(*) FROM callbacks WHERE state = 'waiting')
 """
 PRUNABLE = "SELECT event_id FROM processed_events WHERE processed_at < %s AND outcome = ANY(%s) LIMIT %s"
 # Behind the locks it is looked at again: somebody may have had one of them sent again meanwhile.
@@ -114,4 +115,26 @@ WITH gone AS (
   DELETE FROM captures WHERE id = ANY(%s) AND settled_at < %s AND state = ANY(%s) RETURNING id
 ), lines AS (DELETE FROM audit_log USING gone WHERE event_id = gone.id)
 SELECT count(*) FROM gone
+"""
+PRUNE_CALLBACKS = """
+DELETE FROM callbacks b WHERE state = 'given_up' AND NOT EXISTS (SELECT 1 FROM captures c WHERE c.id = b.event_id)
+"""
+CALLBACK = f"{_insert('callbacks', r.QUEUED)} ON CONFLICT (event_id, redrive) DO NOTHING"
+# A lease is a later `due`. Who takes at the same moment passes over what is locked here.
+TAKE = f"""
+WITH found AS MATERIALIZED (
+  SELECT id, due FROM callbacks WHERE state = 'waiting' AND due <= %s ORDER BY due, id LIMIT %s FOR UPDATE SKIP LOCKED
+), taken AS (
+  UPDATE callbacks b SET due = %s FROM found WHERE b.id = found.id
+  RETURNING {", ".join(f"b.{name}" for name in r.CALLBACK)}, found.due AS since)
+SELECT {", ".join(r.CALLBACK)} FROM taken ORDER BY since, id
+"""  # noqa: S608
+DONE = "DELETE FROM callbacks WHERE id = ANY(%s)"
+# A statement whose answer was lost is run again: where it has had its effect already it is not one more try.
+LATER = """
+UPDATE callbacks SET tries = tries + 1, due = %(due)s, last_error = %(error)s
+WHERE id = %(id)s AND state = 'waiting' AND due <> %(due)s
+"""
+GIVEN_UP = """
+UPDATE callbacks SET tries = tries + 1, state = 'given_up', last_error = %s WHERE id = %s AND state = 'waiting'
 """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from holdfast.audit import Arrival, AttemptLog, DeadLetter, Entry, State
+from holdfast.audit import Arrival, AttemptLog, Callback, DeadLetter, Entry, State
 from holdfast.policy.wire import HeaderMap
 
 HELD = (
@@ -36,6 +36,8 @@ LOG = (
 ATTEMPT = LOG[1:2] + LOG[4:12]
 PROCESSED = ("event_id", "outcome", "reason", "processed_at", "attempts", "status")
 LETTER = ("event_id", "message_key", "value", "headers")
+QUEUED = ("event_id", "redrive", "url", "document", "due")
+CALLBACK = ("id", "event_id", "redrive", "url", "document", "tries")
 
 _ODD = re.compile("[\x00\x1a\ud800-\udfff]")
 _SPELT = re.compile("\x1a([0-9a-f]{4})")
@@ -165,6 +167,12 @@ def lettered(letter: DeadLetter) -> tuple[Any, ...]:
     return stored(letter.id), stored(letter.key), letter.value, json.dumps(headers)
 
 
+def queued(held: Held, callback: tuple[str, bytes], now: float) -> tuple[Any, ...]:
+    """A row of `callbacks` that is new, by `QUEUED`, for the outcome that the capture has now."""
+    url, document = callback
+    return stored(held.id), held.redrive, stored(url), document, now
+
+
 def header_text(headers: HeaderMap) -> str:
     """Header fields as JSON in ASCII; nothing for none."""
     return json.dumps(dict(headers)) if headers else ""
@@ -220,3 +228,9 @@ def letter_of(row: Any) -> DeadLetter:
     capture_id, key, value, headers = row
     fields = tuple((name, base64.b64decode(text)) for name, text in json.loads(headers))
     return DeadLetter(loaded(capture_id), loaded(key), bytes(value), fields)
+
+
+def callback_of(row: Any) -> Callback:
+    """From a row of `CALLBACK`."""
+    id_, event_id, redrive, url, document, tries = row
+    return Callback(id_, f"{loaded(event_id)}-{redrive}", loaded(url), bytes(document), tries)

@@ -8,9 +8,10 @@ which nobody else touches these keys.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from holdfast.audit import Arrival, DeadLetter, Outcome, Record, Standing
-from holdfast.audit.rows import Held, LogLine
+from holdfast.audit.rows import Held, LogLine, queued
 
 _GIVEN_UP = ("dead", "parked")
 _LARGEST = 1 << 30  # of statuses and counts
@@ -22,7 +23,8 @@ class Book:
     """One call's view of the captures that it is about, and what it changes. `now` in epoch seconds.
 
     `new`: to be inserted, in this order. `changed`: to be updated. `log`: to be appended. `processed` and `letters`:
-    the row that is to be there by the id of the capture, None where none is to be.
+    the row that is to be there by the id of the capture, None where none is to be. `callbacks`: rows to be queued, each
+    unless it is there.
     """
 
     def __init__(self, now: float, rows: Iterable[Held]) -> None:
@@ -33,6 +35,7 @@ class Book:
         self.log: list[LogLine] = []
         self.processed: dict[str, Held | None] = {}
         self.letters: dict[str, DeadLetter | None] = {}
+        self.callbacks: list[tuple[Any, ...]] = []
 
     # --- the calls of the Protocol ---
 
@@ -58,9 +61,9 @@ class Book:
     def record(self, records: Sequence[Record], owner: str) -> list[bool]:
         """Apply what the owner says, in its order."""
         for each in records:
-            _check(each.id, (each.due,), ())
+            check(each.id, (each.due,))
             if each.attempt:
-                _check(each.id, (each.attempt.at, each.attempt.duration_ms), (each.attempt.status,))
+                check(each.id, (each.attempt.at, each.attempt.duration_ms), (each.attempt.status,))
         return [self._record(self.rows[each.id], each, owner) if each.id in self.rows else False for each in records]
 
     def release(self, owner: str) -> int:
@@ -92,7 +95,7 @@ class Book:
 
     def _register(self, arrival: Arrival) -> None:
         row = self.rows.get(arrival.id)
-        _check(arrival.id, (arrival.captured,), (arrival.status, arrival.redrive))
+        check(arrival.id, (arrival.captured,), (arrival.status, arrival.redrive))
         if row is None:
             row = Held(
                 *(_NOT_YET + len(self.new), arrival.id, arrival.key, arrival.status),
@@ -157,6 +160,8 @@ class Book:
             self._settle(row, record.outcome, record.reason, owner)
             if record.outcome in _GIVEN_UP and (record.value or record.headers):
                 self.letters[row.id] = DeadLetter(row.id, row.key, record.value, record.headers)
+            if record.callback:
+                self.callbacks.append(queued(row, record.callback, self.now))
         else:
             row.reason, row.due, row.place = record.reason, record.due, record.place
             if record.release:
@@ -185,10 +190,10 @@ class Book:
         return row
 
 
-def _check(capture_id: str, times: Iterable[float], numbers: Iterable[int | None]) -> None:
+def check(name: str | int, times: Iterable[float], numbers: Iterable[int | None] = ()) -> None:
     """ValueError for what one store or the other could not hold: messages may say anything, and NaN is no time."""
     if not all(abs(time) < _LATEST for time in times) or not all(abs(number or 0) < _LARGEST for number in numbers):
-        raise ValueError(f"a number of {capture_id!r} cannot be stored")
+        raise ValueError(f"a number of {name!r} cannot be stored")
 
 
 def _standing(row: Held, *, claimed: bool = False, front: Held | None = None, busy_until: float = 0.0) -> Standing:

@@ -18,6 +18,7 @@ from holdfast.audit import (
     Arrival,
     AttemptLog,
     AuditStats,
+    CallbackQueue,
     DeadLetter,
     Entry,
     Filter,
@@ -28,6 +29,7 @@ from holdfast.audit import (
 from holdfast.audit import rows as r
 from holdfast.audit.listing import conditions
 from holdfast.audit.rules import Book
+from holdfast.audit.sqlite_callbacks import SqliteCallbacks
 from holdfast.audit.sqlite_thread import SqliteThread
 
 TIMEOUT = 15.0
@@ -72,11 +74,16 @@ _COUNTS = "SELECT state, count(*) FROM captures GROUP BY state"
 _STATS = """
 SELECT (SELECT count(*) FROM captures WHERE state = 'open' AND due <= ?1),
   (SELECT count(*) FROM captures WHERE state = 'open' AND due > ?1),
-  (SELECT min(captured) FROM captures WHERE state = 'open')
+  (SELECT min(captured) FROM captures WHERE state = 'open'),
+  (SELECT count(*) FROM callbacks WHERE state = 'waiting')
 """
 _PRUNABLE = """
 SELECT event_id FROM processed_events
 WHERE processed_at < ? AND outcome IN (SELECT value FROM json_each(?)) LIMIT ?
+"""
+_CALLBACK = f"{_insert('callbacks', r.QUEUED)} ON CONFLICT (event_id, redrive) DO NOTHING"
+_PRUNE_CALLBACKS = """
+DELETE FROM callbacks WHERE state = 'given_up' AND NOT EXISTS (SELECT 1 FROM captures c WHERE c.id = event_id)
 """
 
 
@@ -87,12 +94,17 @@ class SqliteAudit:
         self._path = path
         self._clock = clock
         self._thread = SqliteThread(path, timeout)
+        self._callbacks = SqliteCallbacks(self._thread)
 
     async def open(self) -> None:
         await self._thread.start()
 
     async def close(self) -> None:
         await self._thread.stop()
+
+    @property
+    def callbacks(self) -> CallbackQueue:
+        return self._callbacks
 
     # --- what changes something ---
 
@@ -128,6 +140,7 @@ class SqliteAudit:
             found = db.execute(_PRUNABLE, (before, json.dumps(list(outcomes)), _PRUNED_AT_ONCE)).fetchall()
             db.executemany("DELETE FROM audit_log WHERE event_id = ?", found)
             db.executemany("DELETE FROM captures WHERE id = ?", found)  # and with it what refers to it
+            db.execute(_PRUNE_CALLBACKS)
             return len(found)
 
         total = count = await self._thread.do(work)
@@ -175,8 +188,8 @@ class SqliteAudit:
     async def stats(self, now: float) -> AuditStats:
         def work(db: apsw.Connection) -> AuditStats:
             counts: dict[Any, Any] = dict(cast(list[tuple[Any, Any]], db.execute(_COUNTS).fetchall()))
-            due, waiting, oldest = db.execute(_STATS, (now,)).get
-            return AuditStats({state: counts.get(state, 0) for state in STATES}, due, waiting, oldest)
+            figures = cast(tuple[Any, ...], db.execute(_STATS, (now,)).fetchone())
+            return AuditStats({state: counts.get(state, 0) for state in STATES}, *figures)
 
         return await self._thread.do(work, writes=False)
 
@@ -203,3 +216,4 @@ def _save(db: apsw.Connection, book: Book) -> None:
         db.execute(*((_PROCESSED, r.processed(held)) if held else (_UNPROCESSED, (r.stored(each),))))
     for each, letter in book.letters.items():
         db.execute(*((_LETTER, r.lettered(letter)) if letter else (_NO_LETTER, (r.stored(each),))))
+    db.executemany(_CALLBACK, book.callbacks)

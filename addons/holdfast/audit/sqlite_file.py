@@ -50,6 +50,16 @@ CREATE TABLE dead_letters (
   headers TEXT NOT NULL
 ) STRICT;
 """,
+    # No reference to `captures`: what waits to be posted stays when its capture is pruned.
+    """
+CREATE TABLE callbacks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL, redrive INTEGER NOT NULL, url TEXT NOT NULL,
+  document BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', tries INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL,
+  last_error TEXT, UNIQUE (event_id, redrive)
+) STRICT;
+CREATE INDEX callbacks_due ON callbacks (due, id) WHERE state = 'waiting';
+CREATE INDEX callbacks_given_up ON callbacks (event_id) WHERE state = 'given_up';
+""",
 )
 
 

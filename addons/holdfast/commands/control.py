@@ -26,11 +26,12 @@ def call(args: argparse.Namespace, method: str, path: str, body: dict[str, Any] 
     if profile.admin.token:
         headers["Authorization"] = f"Bearer {profile.admin.token}"
     data = None if body is None else json.dumps(body).encode()
-    request = Request(f"{_base(listen)}{path}", data, headers, method=method)  # noqa: S310 - http, as `_base` has it
+    request = Request(f"{base_url(listen)}{path}", data, headers, method=method)  # noqa: S310 - http, as `base_url` has it
     return _answer(request, args.profile)
 
 
-def _base(listen: str) -> str:
+def base_url(listen: str) -> str:
+    """Where to find what listens there."""
     host, port = parse_listen(listen)
     host = _WILDCARDS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -26,6 +26,17 @@ class UpstreamFailedHook(StartHook):
 
 
 @dataclass
+class RequestGrownHook(StartHook):
+    """`request_grown(flow)`: the request's body turned out larger than what is held; none of it has gone upstream yet.
+
+    Once every handler has returned it is passed on as it comes, or, where one has set `withheld` in the exchange, kept
+    in the spool: `request` comes when all of it is there, and is to answer. A response that a handler sets is sent.
+    """
+
+    flow: HTTPFlow
+
+
+@dataclass
 class ResponseGrownHook(StartHook):
     """`response_grown(flow)`: the response turned out larger than what is held, and is passed on as it comes from here.
 

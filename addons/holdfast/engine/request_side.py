@@ -7,6 +7,7 @@ it is held for a moment, in which a single message arrives whole, and passed on 
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 
@@ -33,9 +34,10 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 from holdfast.answering import as_response
 from holdfast.engine.commands import AbandonAttempt
 from holdfast.engine.connection_fields import passed_on
+from holdfast.engine.hooks import RequestGrownHook
 from holdfast.engine.leg import Leg
 from holdfast.engine.timed_stream import TimedStream
-from holdfast.policy.answer import Answer, too_large_answer, too_slow_answer
+from holdfast.policy.answer import Answer, body_not_stored_answer, too_large_answer, too_slow_answer
 from holdfast.policy.grpc import Messages
 from holdfast.spool import Spool
 
@@ -125,9 +127,16 @@ class RequestSide(TimedStream):
     def start_request_stream(self) -> CommandGenerator[None]:
         """Send the body as it arrives. Only a failure to connect can be retried then."""
         self._exchange["request_streamed"] = True
+        if self.flow.response is None:
+            yield RequestGrownHook(self.flow)
+            if (yield from self.check_killed(True)):
+                return
         if self.flow.response:
             # Stock raises here and the client hangs: an addon has answered while the body is still arriving.
             self.client_state = self.state_discard_request_body
+            return
+        if "withheld" in self._exchange:
+            yield from self._keep_back()
             return
         if self._leg.spooling and not self._grpc and self.flow.request.stream is True:
             self._spool = self._leg.spooling.open(self.flow.id)
@@ -138,6 +147,14 @@ class RequestSide(TimedStream):
         self.upstream_alarm.disarm()  # how long the upload takes is the client's affair
         yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, end_stream=False), self.context.server)
         self.client_state = self.state_stream_request_body
+
+    def _keep_back(self) -> CommandGenerator[None]:
+        """An addon wants the request for itself: the body is kept, and goes to no server."""
+        self._spool = self._leg.spooling.open(self.flow.id) if self._leg.spooling else None
+        if self._spool:
+            self.client_state = self.state_spool_request_body
+        else:
+            yield from self._body_is_lost()
 
     def _stream_from_here(self) -> CommandGenerator[None]:
         """What is held goes upstream now, and the rest as it arrives."""
@@ -179,21 +196,36 @@ class RequestSide(TimedStream):
             self._spool.whole = True
 
     def state_spool_request_body(self, event: events.Event) -> CommandGenerator[None]:
-        """The upstream has failed, but the whole request can be captured once all of it is here."""
+        """The upstream has failed, or is not asked; the whole request can be captured once all of it is here."""
         self._client_progress_at = self._leg.clock()
         if isinstance(event, RequestData):
             if self._too_large(self._note_sent(event)):
                 self._spool = None
                 yield from self._refuse_body()
             elif self._spool is None:
-                yield from self._body_is_in()
+                yield from self._body_is_lost()
         elif isinstance(event, RequestEndOfMessage):
             self._client_alarm.disarm()
             self._note_whole()
             self.client_state = self.state_done
             yield HttpRequestHook(self.flow)
-            if not (yield from self.check_killed(True)):
+            if (yield from self.check_killed(True)):
+                return
+            if self.flow.response and "withheld" in self._exchange:
+                yield from self._respond()
+            else:
                 yield from self._body_is_in()
+
+    def _body_is_lost(self) -> CommandGenerator[None]:
+        """It could not be kept. Where nobody but the client has it, the client is told at once."""
+        if "withheld" not in self._exchange:
+            yield from self._body_is_in()
+            return
+        exchange, room = self._exchange, self._leg.spooling
+        exchange["capture_failed"] = "too_large"
+        for_now = room is not None and room.could_take(exchange.get("request_bytes", 0))
+        retry_after = math.ceil(exchange.get("retry_in", 0.0)) if for_now else None
+        yield from self._refuse("body_not_stored", body_not_stored_answer(retry_after))
 
     @abstractmethod
     def _body_is_in(self) -> CommandGenerator[None]:

@@ -123,8 +123,7 @@ class ResilientStream(RequestSide):
             yield from self._finish(failure)
 
     def _body_is_in(self) -> CommandGenerator[None]:
-        assert self._last_failure
-        yield from self._finish(self._last_failure)
+        yield from self._finish(self._last_failure or NO_SERVER)
 
     def check_killed(self, emit_error_hook: bool) -> CommandGenerator[bool]:
         """As stock; an attempt under way ends with it."""

@@ -27,6 +27,7 @@ from holdfast.outbox.record import (
     from_ledger,
     ledger_intact,
 )
+from holdfast.outbox.waiting import WAITING, Waiting
 from holdfast.policy.uuid7 import is_uuid
 
 _PAGE = 500  # rows read at once by what goes through many
@@ -136,6 +137,11 @@ class Queries:
     def is_pending(self, seq: int) -> bool:
         """Whether a record is still to be sent."""
         return any(row[8] == "pending" for row in self._ledger_rows(_BY_SEQ, (seq,)))
+
+    def waiting(self, key: str, after: int, limit: int) -> builtins.list[Waiting]:
+        """The oldest records of a key that are pending or published. StoreUnavailable also while there is no index."""
+        rows = cast(builtins.list[Waiting], self._checked_rows(WAITING, (key, after, limit)))
+        return [Waiting(*row) for row in rows]
 
     def counts(self) -> builtins.list[tuple[State, int, int]]:
         """Records and bytes by state."""

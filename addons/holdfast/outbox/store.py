@@ -19,6 +19,7 @@ from holdfast.outbox import slots
 from holdfast.outbox.ledger import Ledger
 from holdfast.outbox.queries import Queries
 from holdfast.outbox.record import ROW_COST, STATES, OutboxLimits, OutboxRecord, OutboxStats, State, Where, storable
+from holdfast.outbox.waiting import Waiting, forget, make_index
 from holdfast.outbox.writer import Ticket, Writer
 from holdfast.policy.uuid7 import is_uuid
 
@@ -194,6 +195,34 @@ class Outbox:
     def export(self, **where: Unpack[Where]) -> Iterator[OutboxRecord]:
         """Whole records, oldest first."""
         return self.queries.export(**where)
+
+    def has_any(self, *states: State) -> bool:
+        """Whether there are records in one of these states, without reading: what another process has changed in the
+        file is known some seconds later.
+        """
+        records = self._writer.totals.records
+        return any(records.get(state, 0) > 0 for state in states)
+
+    def waiting(self, key: str, after: int, limit: int) -> builtins.list[Waiting]:
+        """The oldest records of a key behind the number `after` that are pending, or published and not forgotten.
+
+        The first time it makes the index for it, which takes seconds where the outbox holds a million. StoreUnavailable
+        if it cannot be known.
+        """
+        try:
+            return self._figures.waiting(key, after, limit)
+        except StoreUnavailable:
+            try:
+                self._wait(Ticket(lambda ledger: make_index(ledger.db)), bounded=True)
+            except CaptureRefused as error:
+                raise StoreUnavailable(f"the outbox {self.path} cannot be indexed: {error}") from error
+            return self._figures.waiting(key, after, limit)
+
+    def forget(self, key: str, seqs: Iterable[int]) -> None:
+        """Nobody need wait for these published records of the key any more. Does not wait."""
+        settled = tuple(seqs)
+        with contextlib.suppress(CaptureRefused):  # closed: whoever asks the next time forgets them
+            self._writer.submit(Ticket(lambda ledger: forget(ledger.db, key, settled)), bounded=False)
 
     def stats(self) -> OutboxStats:
         """Figures, without reading more than one row."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from holdfast.policy.failure import Failure
 
 PROBLEM = "application/problem+json"
 STATUS_PATH = "/.holdfast/captures/"  # on the proxied port: what became of an accepted request
+BOUNDS = frozenset({"outbox_full", "outbox_age", "outbox_busy", "disk_full"})
+"""Why a capture was refused for now: there is no room, and there will be."""
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -47,7 +49,7 @@ def proxy_status(error: str, status: int | None, detail: str = "", not_retried: 
     parts = ["holdfast"]
     if status is not None:
         parts.append(f"received-status={status}")
-    else:
+    elif error:
         parts.append(f"error={error}")
     if detail:
         parts.append(f"details={_string(detail)}")
@@ -118,6 +120,39 @@ def not_captured_answer(failure: Failure, status: int, reason: str, retry_after:
     lost = f" The request could not be stored ({reason}): send it again." if reason else ""
     detail = f"The upstream failed ({failure.detail}).{lost}"
     return problem(status, "upstream-failed", "Upstream failed", detail, headers=fields, extra={"error": failure.error})
+
+
+def withheld_answer(why: Failure, status: int, capture_id: str, retry_after: int) -> Answer:
+    """For a request that is durably stored and has gone to no server yet; `status` is 202 or 503."""
+    fields = {"Holdfast-Capture-Id": capture_id, "Proxy-Status": proxy_status("", None, why.detail)}
+    if status == 202:
+        fields["Location"] = STATUS_PATH + capture_id
+    else:
+        fields["Retry-After"] = str(retry_after)
+    detail = f"The request is stored under this id: {why.detail}."
+    return problem(status, "captured", "Request captured", detail, headers=fields, extra={"capture_id": capture_id})
+
+
+def not_stored_answer(status: int, reason: str, retry_after: int | None) -> Answer:
+    """For a request that was to be stored before any server is asked, and could not be: nobody has it. Never 202."""
+    fields = {
+        "Holdfast-Capture": f"failed; reason={reason}",
+        "Proxy-Status": proxy_status("http_request_denied", None, f"not stored: {reason}"),
+    }
+    if retry_after is not None:
+        fields["Retry-After"] = str(retry_after)
+    again = "." if retry_after is None else ": send it again."
+    detail = f"The request could not be stored ({reason}), and no server has got it{again}"
+    return problem(status, "not-stored", "Request not stored", detail, headers=fields)
+
+
+def body_not_stored_answer(retry_after: int | None) -> Answer:
+    """The same while the body is still arriving, as it cannot be kept (RFC 9110, section 15.5.14).
+
+    With `retry_after` where it is not for its own size.
+    """
+    answer = not_stored_answer(413, "too_large", retry_after)
+    return replace(answer, headers=(*answer.headers, ("Connection", "close")))
 
 
 def _failure_fields(failure: Failure, retry_after: int, not_retried: str) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Failure:
 
     @property
     def kind(self) -> str:
-        """The class in `retry.on` and `interceptor.on`: connect, reset, timeout, 502, 503, 504."""
+        """The class in `retry.on` and `interceptor.on`: connect, reset, timeout, 502, 503, 504. `WITHHELD` has none."""
         known = _NEVER_REACHED.get(self.error) or _MAY_HAVE_ARRIVED.get(self.error)
         if known:
             return known
@@ -94,6 +94,12 @@ def _connect_token(text: str) -> str:
             return token
     return "destination_unavailable"
 
+
+# No failures at all: what is said of a request that is stored before any server was asked.
+WITHHELD = {
+    "accepted": Failure("accepted", "accepted without trying the upstream"),
+    "queued": Failure("queued", "an older request of the same key is not settled yet"),
+}
 
 # The client sees these: the operating system's text would tell it the upstream's address.
 _CONNECT_TEXTS = {

@@ -1,4 +1,4 @@
-"""Masking values inside a JSON text: a small path syntax, and a walk that edits nothing but the values it hits.
+"""Values inside a JSON text: a small path syntax, and a walk that masks what it hits and edits nothing else.
 
     $.user.password          a member of an object
     $['user']['pass.word']   the same, for names with other characters in them
@@ -80,6 +80,36 @@ def mask_json(text: str, paths: Sequence[JsonPath]) -> tuple[str, tuple[str, ...
     return walk.masked(), tuple(walk.hits)
 
 
+def is_definite(path: JsonPath) -> bool:
+    """Whether it names one place: members and elements, no `*`, nothing at any depth, not the whole text."""
+    return bool(path.steps) and all(step.key is not None and not step.deep for step in path.steps)
+
+
+def covers(pattern: JsonPath, place: JsonPath) -> bool:
+    """Whether masking by the pattern takes away what is at this definite place: the place itself or what it is in."""
+    behind = {0}  # how many steps of the pattern may be behind us
+    for step in place.steps:
+        if len(pattern.steps) in behind:
+            break
+        assert step.key is not None
+        onward = {done for done in behind if pattern.steps[done].deep}
+        behind = onward | {done + 1 for done in behind if pattern.steps[done].matches(step.key)}
+    return len(pattern.steps) in behind
+
+
+def scalar_at(text: str, place: JsonPath) -> str | None:
+    """The one text, number, true or false at a place, as text; None for anything else. ValueError if it is not JSON."""
+    walk = _Walk(text, (place,))
+    try:
+        walk.document()
+    except RecursionError as exc:
+        raise ValueError("the JSON is nested too deeply") from exc
+    found = walk.found()
+    if len(found) != 1 or found[0] == "null" or found[0][0] in "{[":
+        return None
+    return str(_TEXT.decode(found[0])) if found[0][0] == '"' else found[0]
+
+
 type _Active = frozenset[tuple[int, int]]  # (which path, how many of its steps are behind us)
 
 
@@ -111,6 +141,10 @@ class _Walk:
             parts += [self._text[last:start], MASKED_VALUE]
             last = end
         return "".join(parts) + self._text[last:]
+
+    def found(self) -> list[str]:
+        """The values that were hit, as they stand in the text."""
+        return [self._text[start:end] for start, end in self._cuts]
 
     def _value(self, at: int, active: _Active) -> int:
         first = self._text[at : at + 1]

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from holdfast.policy.endpoint import parse_endpoint
+from holdfast.policy.failure import WITHHELD
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 LONGEST = 512  # characters of a value: what a client can make long must not fill the queue
@@ -73,9 +74,9 @@ def request_error(fate: str, reason: str, status: int | None) -> str | None:
     """`error.type` of the request's span, None where it is no error.
 
     An answer of 5xx is one whoever gave it; one of 4xx is the client's. A captured request has failed, whatever status
-    the client was promised.
+    the client was promised; one that was stored before any server was asked has not.
     """
-    if fate in ("failed", "captured"):
+    if fate == "failed" or (fate == "captured" and reason not in WITHHELD):
         return plain(reason) or "_OTHER"
     if status is not None and status >= 500:
         return plain(reason) if fate == "rejected" else str(status)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from holdfast.errors import ProfileError
 from holdfast.profile.addons import check_entries
 from holdfast.profile.check import BAD, Check
+from holdfast.profile.needs import unmet_needs
 from holdfast.profile.reading import Reading
 from holdfast.profile.routed import filled_in, unknown_routes, without_echoes
 from holdfast.profile.settings import Profile
@@ -43,7 +44,7 @@ def read_profile(name_or_path: str, reading: Reading, overrides: Mapping[str, ob
     profile = check.struct(filled_in(document.table), Profile, "", {"addons": addons, "source": name_or_path})
     faults = reading.faults + without_echoes(check.faults)
     if isinstance(profile, Profile):
-        faults += unknown_routes(profile, document.table)
+        faults += unknown_routes(profile, document.table) + unmet_needs(profile)
     if faults or profile is BAD:
         raise ProfileError(reading.ordered(faults))
     assert isinstance(profile, Profile)

@@ -33,10 +33,11 @@ class Preparation:
     async def prepare(self, value: bytes, headers: Headers, held: Held, number: int) -> ReplayRequest | Unsendable:
         """The `number`th replay of a message. PoisonRecord for a record that cannot be read, or unsealed."""
         if len(value) > _LARGE:
-            return await asyncio.to_thread(self._prepared, value, number)
-        return self._prepared(value, number)
+            return await asyncio.to_thread(self.prepared, value, number)
+        return self.prepared(value, number)
 
-    def _prepared(self, value: bytes, number: int) -> ReplayRequest | Unsendable:
+    def prepared(self, value: bytes, number: int) -> ReplayRequest | Unsendable:
+        """The same, at once; it takes seconds for the largest."""
         record = from_json(value)
         if self._sealer:
             record = reveal(record, self._sealer)

@@ -26,7 +26,9 @@ async def record_on(audit: Audit, dice: random.Random, name: str) -> None:
         records = []
         for each in ids:
             attempt = AttemptLog(at=time.time(), server="s", status=200, body=dice.randbytes(dice.randint(0, 3000)))
-            records.append(Record(id=each, attempt=attempt, outcome=dice.choice(OUTCOMES), value=b"v"))
+            records.append(
+                Record(id=each, attempt=attempt, outcome=dice.choice(OUTCOMES), value=b"v", callback=("u", b"d"))
+            )
         assert all(await audit.record(records, name))
         for record in records:
             print(record.id, record.outcome, 1, flush=True)

@@ -32,6 +32,7 @@ class Model:
 
     now: float
     captures: list[Capture] = field(default_factory=list)
+    callbacks: set[tuple[str, int]] = field(default_factory=set)  # id and redrive
 
     def find(self, name: str) -> Capture | None:
         return next((one for one in self.captures if one.id == name), None)
@@ -90,6 +91,8 @@ class Model:
             self._settle(one, record.outcome, record.reason)
             if record.outcome in ("dead", "parked") and record.value:
                 one.letter = DeadLetter(one.id, one.key, record.value, record.headers)
+            if record.callback:
+                self.callbacks.add((one.id, one.redrive))
         else:
             one.reason, one.due, one.place = record.reason, record.due, record.place
             one.until = 0.0 if record.release else one.until

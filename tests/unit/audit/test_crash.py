@@ -18,6 +18,10 @@ from tests.contract.audit_cases import Place
 
 ROUNDS = 10
 DOOMED = Path(__file__).with_name("doomed.py")
+ONLY_ONE = """
+SELECT p.event_id, b.event_id FROM processed_events p FULL JOIN callbacks b ON b.event_id = p.event_id
+WHERE (p.event_id IS NULL OR b.event_id IS NULL) AND coalesce(p.event_id, b.event_id) NOT LIKE '%ballast%'
+"""
 
 
 def run_and_kill(url: str, seed: int, after: float) -> list[tuple[str, str]]:
@@ -38,7 +42,7 @@ def run_and_kill(url: str, seed: int, after: float) -> list[tuple[str, str]]:
 
 @pytest.mark.timeout(240)
 async def test_every_outcome_that_was_returned_survives_a_kill(place: Place, seed: int) -> None:
-    """Again and again with the same audit: one row in `processed_events` for each, its attempt, and no damage."""
+    """Again and again with the same audit: each has its row in `processed_events`, its attempt and its callback."""
     dice = random.Random(seed)
     told: list[tuple[str, str]] = []
     rounds = 0
@@ -57,6 +61,7 @@ WHERE id IS NULL OR state <> 'open' OR event_id IS NOT NULL
         assert set(told) <= {row[:2] for row in found}
         logged = dict(await place.rows("SELECT event_id, count(*) FROM audit_log WHERE kind = 'attempt' GROUP BY 1"))
         assert all(logged[name] == 1 for name, _ in told)
+        assert await place.rows(ONLY_ONE) == [], "an outcome and its callback are there, or neither"
         await audit.close()
     if not place.url.startswith("postgresql"):
         db = apsw.Connection(place.url)

@@ -63,6 +63,7 @@ class Steps:
                 place=dice.choice(("", "retry.30s")),
                 release=dice.random() < 0.7,
                 value=dice.choice((b"", b"message")),
+                callback=dice.choice((None, ("http://receiver", b"{}"))),
             )
             for name in names
         ]
@@ -111,6 +112,8 @@ async def test_random_calls_come_to_what_a_simple_model_says(place: Place, seed:
             audit = steps.audit = await place.open()
     states = await place.rows("SELECT id, state FROM captures WHERE state <> 'open' ORDER BY id")
     assert await place.rows("SELECT event_id, outcome FROM processed_events ORDER BY event_id") == states
+    queued = await place.rows("SELECT event_id, redrive FROM callbacks ORDER BY event_id, redrive")
+    assert queued == sorted(steps.model.callbacks)
     figures = await audit.stats(place.clock.now)
     model = steps.model
     assert figures.by_state == {state: sum(one.state == state for one in model.captures) for state in STATES}

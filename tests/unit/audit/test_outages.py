@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from holdfast.audit import Audit, Record
+from holdfast.audit.migrating import REVISIONS
 from holdfast.audit.opening import open_audit
 from holdfast.audit.postgres import PostgresAudit
 from holdfast.errors import StoreUnavailable
@@ -208,10 +209,10 @@ async def test_what_was_returned_survives_crashes_of_the_server(server: Postgres
 
 
 class Severed:
-    """A way to a server that is cut around the first commit that passes: before it, or before its answer."""
+    """A way to a server that is cut around the first `mark` that passes: before it, or before its answer."""
 
-    def __init__(self, target: int, *, before: bool) -> None:
-        self.target, self.before = target, before
+    def __init__(self, target: int, *, before: bool, mark: bytes = b"COMMIT") -> None:
+        self.target, self.before, self.mark = target, before, mark
         self.armed = False
         self.port = 0
 
@@ -228,7 +229,7 @@ class Severed:
         back = asyncio.create_task(self._pump_back(far_reader, writer))
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 20):
-                if self.armed and b"COMMIT" in data:
+                if self.armed and self.mark in data:
                     self.armed = False
                     back.cancel()
                     await asyncio.wait([back])
@@ -273,7 +274,41 @@ async def test_a_call_whose_commit_was_cut_off_has_its_effect_once(server: Postg
     assert kinds == [("arrived", 10), ("attempt", 10), ("reopened", 5), ("settled", 15)]
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before", "behind"])
+async def test_a_callback_whose_answer_was_cut_off_has_failed_once(server: PostgresServer, before: bool) -> None:
+    """What is said of it is said again; it is one try all the same, and forgotten is forgotten."""
+    async with Severed(server.port, before=before, mark=b"callbacks") as way:
+        audit = PostgresAudit(server.url.replace(str(server.port), str(way.port)), time.time, timeout=TIMEOUT)
+        await audit.open()
+        await audit.arrive([arrival("a"), arrival("b", "other")], "me", 600)
+        await audit.record([settled(name, callback=("http://receiver", b"{}")) for name in "ab"], "me")
+        one, other = await audit.callbacks.due(time.time(), 10, 600)
+        way.armed = True
+        await audit.callbacks.later(one.id, 5.0, "http_503")
+        way.armed = True
+        await audit.callbacks.given_up(other.id, "http_410")
+        query = "SELECT state, tries, due < 6, last_error FROM callbacks ORDER BY id"
+        assert not way.armed
+        assert await on(server.url, query) == [("waiting", 1, True, "http_503"), ("given_up", 1, False, "http_410")]
+        way.armed = True
+        await audit.callbacks.done([one.id, other.id])
+        assert not way.armed
+        await audit.close()
+    assert await on(server.url, "SELECT id FROM callbacks") == []
+
+
 # --- tables ---
+
+
+async def test_tables_of_an_older_version_are_brought_to_the_newest(server: PostgresServer, audit: Audit) -> None:
+    """With what is in them."""
+    await audit.arrive([arrival("a")], "me", 60)
+    await on(server.url, "DROP TABLE callbacks", "UPDATE holdfast_audit_version SET version_num = '0001'")
+    newer = PostgresAudit(server.url, time.time, timeout=TIMEOUT)
+    await newer.open()
+    assert await newer.record([settled("a", callback=("http://receiver", b"{}"))], "me") == [True]
+    assert [one.event_id for one in await newer.callbacks.due(time.time(), 10, 60)] == ["a-0"]
+    await newer.close()
 
 
 async def test_several_that_start_at_once_make_the_tables_once(server: PostgresServer) -> None:
@@ -283,7 +318,7 @@ async def test_several_that_start_at_once_make_the_tables_once(server: PostgresS
     await asyncio.gather(*(one.arrive([arrival("a")], f"o{number}", 60) for number, one in enumerate(audits)))
     await asyncio.gather(*(one.close() for one in audits))
     assert await on(server.url, "SELECT id FROM captures") == [("a",)]
-    assert await on(server.url, "SELECT version_num FROM holdfast_audit_version") == [("0001",)]
+    assert await on(server.url, "SELECT version_num FROM holdfast_audit_version") == [(REVISIONS[-1],)]
 
 
 async def test_several_processes_that_start_at_once_make_the_tables_once(server: PostgresServer) -> None:
@@ -295,7 +330,7 @@ async def test_several_processes_that_start_at_once_make_the_tables_once(server:
         for _ in range(4)
     ]
     assert [await process.wait() for process in processes] == [0] * 4
-    assert await on(server.url, "SELECT version_num FROM holdfast_audit_version") == [("0001",)]
+    assert await on(server.url, "SELECT version_num FROM holdfast_audit_version") == [(REVISIONS[-1],)]
 
 
 async def test_tables_of_a_newer_version_are_not_touched(server: PostgresServer, audit: Audit) -> None:

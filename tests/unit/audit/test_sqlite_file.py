@@ -15,7 +15,7 @@ import pytest
 
 from holdfast.audit import Record
 from holdfast.audit.sqlite import SqliteAudit
-from holdfast.audit.sqlite_file import STEPS
+from holdfast.audit.sqlite_file import APPLICATION_ID, STEPS
 from holdfast.errors import StoreUnavailable
 from tests.contract.audit_cases import arrival, arrivals, attempt, settled
 
@@ -89,6 +89,24 @@ async def test_a_file_that_is_newer_than_the_code_is_not_touched(audit: SqliteAu
     before = path.read_bytes()
     assert await refusal(make()) == f"{path} was written by a newer Holdfast (format 99): upgrade this one"
     assert path.read_bytes() == before
+
+
+async def test_a_file_that_is_older_than_the_code_is_brought_to_its_form(make: Open, path: Path) -> None:
+    """With what is in it."""
+    db = apsw.Connection(str(path))
+    db.execute(STEPS[0])
+    db.execute("PRAGMA user_version = 1")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    columns = (
+        "id, lane, key, route, method, path, error, captured, arrived, traceparent, redrive, due, owner, claim_until"
+    )
+    db.execute(f"INSERT INTO captures ({columns}) VALUES ('a', 1, 'k', '', '', '', '', 5, 5, '', 2, 0, 'me', 0)")
+    db.close()
+    audit = make()
+    await audit.open()
+    assert db_of(audit).pragma("user_version") == len(STEPS)
+    assert await audit.record([settled("a", callback=("http://receiver", b"{}"))], "me") == [True]
+    assert [one.event_id for one in await audit.callbacks.due(time.time(), 10, 60)] == ["a-2"]
 
 
 async def test_what_is_no_audit_is_not_touched(make: Open, path: Path) -> None:

@@ -63,11 +63,14 @@ def test_gateway_asks_the_cache_before_it_captures():
     assert names == ["metrics", "router", "cache", "surrogate", "interceptor", "replayer", "failure_sink"]
 
 
-def test_webhook_accepts_what_it_has_stored_and_repeats_no_post():
-    """202 below /webhooks, 503 elsewhere."""
+def test_webhook_accepts_at_once_what_it_has_stored_and_repeats_no_post():
+    """202 below /webhooks, 503 elsewhere; and somebody delivers what was accepted."""
     profile = load_profile("webhook", env={})
     interceptor = addon(profile, "interceptor")
-    assert (interceptor.answer, interceptor.routes["webhooks"].answer) == (503, 202)
+    assert (interceptor.mode, interceptor.answer) == ("on_failure", 503)
+    webhooks = interceptor.routes["webhooks"]
+    assert (webhooks.mode, webhooks.answer) == ("always", 202)
+    assert "replayer" in [entry.name for entry in profile.addons]
     assert [route.name for route in addon(profile, "router").routes] == ["webhooks"]
     assert "POST" not in profile.upstream.retry.methods
 

@@ -89,7 +89,7 @@ def replay_request(
         body = record.body_bytes()
     except ValueError:
         return Unsendable("malformed")
-    if not _has_sendable_line(record.method, record.uri) or not all(_is_sendable(*each) for each in headers):
+    if not has_sendable_line(record.method, record.uri) or not all(is_sendable(*each) for each in headers):
         return Unsendable("malformed")
     if record.body_truncated:
         return Unsendable("truncated")
@@ -98,14 +98,14 @@ def replay_request(
     return ReplayRequest(record.method, record.uri, headers, body)
 
 
-def _has_sendable_line(method: str, target: str) -> bool:
-    """RFC 9112, section 3. There is no CONNECT: its target is no path."""
+def has_sendable_line(method: str, target: str) -> bool:
+    """Whether a request may begin so. RFC 9112, section 3. There is no CONNECT: its target is no path."""
     if not _TOKEN.fullmatch(method) or method.upper() == "CONNECT":
         return False
     return _TARGET.fullmatch(target) is not None or (method == "OPTIONS" and target == "*")
 
 
-def _is_sendable(name: bytes, value: bytes) -> bool:
+def is_sendable(name: bytes, value: bytes) -> bool:
     """A record may have been changed on its way: a line end in a value would be another field, or another request."""
     return _NAME.fullmatch(name) is not None and not _NOT_IN_A_VALUE.search(value)
 

@@ -1,0 +1,135 @@
+"""The pages of captures: lists, one of them, and having one sent again."""
+
+from __future__ import annotations
+
+from holdfast.admin.page import Guarded, Page
+from holdfast.captures import Choice, parse_states
+from holdfast.captures.documents import summary, whole
+from holdfast.captures.opening import GatewayCaptures, Places
+from holdfast.captures.view import Captures
+from holdfast.errors import BrokerUnavailable, PoisonRecord, StoreUnavailable
+from holdfast.gateway import Gateway
+from holdfast.policy.since import parse_since
+
+MOST = 1000
+_NO_CAPTURE = "there is no capture of this id here"
+
+
+class OfCaptures(Guarded):
+    """What they share: the stores of the gateway, closed with the call."""
+
+    def initialize(self, gateway: Gateway) -> None:
+        """Called by tornado for each request."""
+        super().initialize(gateway)
+        self._stores = GatewayCaptures(gateway)
+
+    def on_finish(self) -> None:
+        """Called by tornado after the answer."""
+        self._stores.close()
+
+    def captures(self) -> Captures | None:
+        """None where the call has been answered."""
+        if self.gateway.sink is None:
+            self.send_problem(404, "No captures", "the profile has no failure_sink")
+            return None
+        return self._stores.captures()
+
+    def places(self) -> Places:
+        """Where they are."""
+        return self._stores.places()
+
+    def send_away(self, error: Exception) -> None:
+        """A store or the broker cannot be asked."""
+        self.send_problem(503, "Not known now", str(error))
+
+
+class CaptureList(OfCaptures):
+    """The newest captures."""
+
+    async def get(self) -> None:
+        """Filters: route, status, error, state (several with commas), since, until, key, limit."""
+        try:
+            choice, limit = self._choice(), min(_whole("limit", self.get_query_argument("limit", "100")), MOST)
+        except ValueError as e:
+            self.send_problem(400, "Bad filter", str(e))
+            return
+        try:
+            captures = self.captures()
+            if captures:
+                self.send_json({"captures": [summary(each) for each in await captures.newest(choice, limit)]})
+        except StoreUnavailable as e:
+            self.send_away(e)
+
+    def _choice(self) -> Choice:
+        given = {n: self.get_query_argument(n, None) for n in ("route", "error", "key", "status", "since", "until")}
+        now, status, since, until = self.gateway.wall_clock(), given["status"], given["since"], given["until"]
+        return Choice(
+            route=given["route"],
+            error=given["error"],
+            key=given["key"],
+            status=_whole("status", status) if status else None,
+            states=parse_states(self.get_query_arguments("state")),
+            since=parse_since(since, now) if since else None,
+            until=parse_since(until, now) if until else None,
+        )
+
+
+def _whole(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{name} is a whole number, not {text!r}")
+    return int(text)
+
+
+class CapturePage(OfCaptures):
+    """One capture, whole."""
+
+    async def get(self, capture_id: str) -> None:
+        """Where it stands, the envelope as it is published, and its replays."""
+        try:
+            captures = self.captures()
+            if captures is None:
+                return
+            capture = await captures.get(capture_id)
+            if capture is None:
+                self.send_problem(404, "No such capture", _NO_CAPTURE)
+                return
+            self.send_json(whole(capture, await captures.message(capture.id), await captures.attempts(capture.id)))
+        except StoreUnavailable as e:
+            self.send_away(e)
+
+
+class CaptureReplay(OfCaptures):
+    """Having one capture sent again by the replayer."""
+
+    async def post(self, capture_id: str) -> None:
+        """202 once that is noted; 409 if it is pending; 410 if its request is not kept here any more."""
+        try:
+            captures = self.captures()
+            if captures is None:
+                return
+            capture = await captures.get(capture_id)
+            if capture is None:
+                self.send_problem(404, "No such capture", _NO_CAPTURE)
+                return
+            places = self.places()
+            if not places.is_replayed:
+                self.send_problem(409, "Not replayed", "the profile has no replayer, so it would not be sent")
+                return
+            (done,) = await places.redriver(captures).redrive([capture])
+            if done.done:
+                self.send_json({"id": capture.id, "state": "pending", "was": capture.state, "detail": done.detail}, 202)
+            elif done.gone:
+                self.send_problem(410, "Gone", done.detail)
+            else:
+                self.send_problem(409, "Pending", done.detail)
+        except (StoreUnavailable, BrokerUnavailable, PoisonRecord) as e:
+            self.send_away(e)
+
+
+def capture_pages() -> list[tuple[str, type[Page]]]:
+    """For tornado's routing table."""
+    return [
+        (r"/captures", CaptureList),
+        (r"/captures/([^/]+)", CapturePage),
+        (r"/captures/([^/]+)/replay", CaptureReplay),
+    ]
