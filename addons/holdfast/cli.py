@@ -63,6 +63,10 @@ def _call(args: argparse.Namespace) -> int:
         from holdfast.commands.explain import explain
 
         return explain(args)
+    if args.command == "top":
+        from holdfast.commands.top import top
+
+        return top(args)
     from holdfast.commands import check
 
     return check.check(args) if args.command == "check" else check.profiles(args)
@@ -88,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     add_captures(commands.add_parser("captures", help="the requests that were captured"), _profile)
     _purge(commands.add_parser("purge", help="make stored responses of a running gateway unusable, or stale"))
     _explain(commands.add_parser("explain", help="what a running gateway's cache would do with a request, and why"))
+    _top(commands.add_parser("top", help="a live view of a running gateway"))
     return top
 
 
@@ -120,6 +125,12 @@ def _explain(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("target", metavar="URL", help="as clients write it, like http://127.0.0.1:8080/api/users/1")
     explain.add_argument("-X", "--method", default="GET")
     explain.add_argument("-H", "--header", action="append", default=[], metavar="'NAME: VALUE'", help="may be repeated")
+
+
+def _top(view: argparse.ArgumentParser) -> None:
+    _control(view)
+    view.add_argument("--interval", default="1s", metavar="TIME", help="between two readings; default: 1s")
+    view.add_argument("--once", action="store_true", help="one frame with the rates of one interval, and exit")
 
 
 def _control(action: argparse.ArgumentParser) -> None:

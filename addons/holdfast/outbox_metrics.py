@@ -32,6 +32,9 @@ class OutboxMetrics(Collector):
                 records.add_metric([state], getattr(stats, state))
             yield records
             yield GaugeMetricFamily("holdfast_outbox_bytes", "Bytes of the records held.", value=stats.bytes)
+            for name, bound in (("records", outbox.limits.max_records), ("bytes", outbox.limits.max_bytes)):
+                told = f"How many {name} the outbox may hold; at the bound captures are refused."
+                yield GaugeMetricFamily(f"holdfast_outbox_max_{name}", told, value=bound)
             oldest = "Age of the oldest record not yet published."
             yield GaugeMetricFamily("holdfast_outbox_oldest_seconds", oldest, value=stats.oldest_pending_seconds)
         if relay:

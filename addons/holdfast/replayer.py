@@ -17,27 +17,32 @@ import socket
 from collections.abc import Sequence
 
 from mitmproxy.utils import asyncio_utils
+from prometheus_client import Counter
 
 from holdfast.audit import Audit, AuditStats
 from holdfast.audit.opening import open_audit
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.failure_sink import FailureSinkSettings, settings_in
 from holdfast.gateway import Gateway, Health, Settled
+from holdfast.notifying.callbacks import Callbacks
+from holdfast.notifying.documents import outcome_document
+from holdfast.notifying.posting import poster
 from holdfast.policy.replaying.verdict import ReplayRules
 from holdfast.replay.opening import open_source
 from holdfast.replay.preparing import Preparation
 from holdfast.replay.queues import Queues
 from holdfast.replay.replayer import Replayer, ReplayLimits
 from holdfast.replay.report import ReplayFigures, ReplayReport
-from holdfast.replay.sending import ChainSender
+from holdfast.replay.sending import ChainSender, Sent, answer_of
 from holdfast.replay.settings import ReplayerSettings
 from holdfast.replay.source import Source, SourceHealth
 
 logger = logging.getLogger(__name__)
 _FIGURES_EVERY = 2.0
 _PRUNE_EVERY = 300.0
+_OUTBOX_EVERY = 0.1
+_CALLBACK = 5.0  # seconds for one try to post an outcome
 _AGAIN = 2.0  # seconds between two tries to open the audit store
-_CLAIM = 60.0  # seconds that a capture is ours at least; longer where the deadline of a request is
 
 
 class ReplayerAddon:
@@ -54,7 +59,16 @@ class ReplayerAddon:
         self._replayer: Replayer | None = None
         self._queues = Queues(gateway.leg, settings.pace(), lambda: gateway.in_flight)
         self._sender = ChainSender(gateway, int(settings.answer_body), gateway.wall_clock)
-        self._preparation = Preparation(settings.request_rules(), continues_spans=not _traces(gateway))
+        self._preparation = Preparation(
+            settings.request_rules(), self._seal_key, continues_spans=lambda: not _traces(gateway)
+        )
+        self._keys = settings.signing_keys()
+        self._has_keys = asyncio.Event()
+        self._note_keys()
+        self._callbacks: Callbacks | None = None
+        self._called_back = Counter(
+            "holdfast_callbacks", "Outcomes posted, by what became of it.", ["outcome"], registry=gateway.registry
+        )
         self._report = ReplayReport(gateway.registry, gateway.wall_clock)
         self._figures: tuple[AuditStats | None, SourceHealth | None] = (None, None)
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,7 +80,11 @@ class ReplayerAddon:
 
     def reload(self, settings: ReplayerSettings) -> None:
         """These hold for replays from now on; where they come from and are kept stays as it was."""
+        self._keys = settings.signing_keys()
         self._settings = settings
+        self._note_keys()
+        if self._callbacks:
+            self._callbacks.keys = self._keys
         self._queues.follow(settings.pace())
         self._sender.body_kept = int(settings.answer_body)
         self._preparation.rules = settings.request_rules()
@@ -78,17 +96,18 @@ class ReplayerAddon:
 
     async def done(self) -> None:
         """Let what is on its way end, as long as the profile allows."""
-        if self._replayer:
-            self._replayer.stop()
-            if self._running:
+        try:
+            if self._replayer and self._running:
+                self._replayer.stop()
                 await asyncio.wait([self._running], timeout=float(self._gateway.profile.shutdown_grace))
-        for task in (*self._tasks, self._running):
-            if task:
-                task.cancel()
-        if self._running:
-            await asyncio.wait([self._running], timeout=1.0)
-        if self._audit:
-            await self._audit.close()
+        finally:  # whoever asked for it may lose patience
+            for task in (*self._tasks, self._running):
+                if task:
+                    task.cancel()
+            if self._running:
+                await asyncio.wait([self._running], timeout=1.0)
+            if self._audit:
+                await self._audit.close()
 
     # -- what became of captures ------------------------------------------------------------------------------------
 
@@ -111,6 +130,13 @@ class ReplayerAddon:
     # -- parts ------------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        try:
+            await self._replay()
+        except Exception as error:  # the gateway goes on without, and says so
+            logger.exception("nothing is replayed")
+            self._fault = f"nothing is replayed: {error}"
+
+    async def _replay(self) -> None:
         sink = settings_in(self._gateway.profile)
         audit = await self._opened()
         self._audit, self._fault = audit, ""
@@ -121,7 +147,6 @@ class ReplayerAddon:
         if not self._replays_here(sink):
             return
         assert sink
-        self._preparation.follow_keys(sink.seal_key)
         self._source = open_source(sink, self._settings.kafka, self._gateway)
         self._replayer = Replayer(
             self._source,
@@ -132,12 +157,33 @@ class ReplayerAddon:
             self._queues,
             self._report,
             self._tell,
-            owner=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            self._calling_back,
+            owner=await self._owner(sink),
             clock=self._gateway.wall_clock,
-            limits=ReplayLimits(claim=max(_CLAIM, 4 * self._longest()), hold=float(self._settings.hold)),
+            limits=ReplayLimits(hold=float(self._settings.hold)),
         )
         logger.info("replaying", extra={"audit": type(audit).__name__, "from": sink.broker.partition("://")[0]})
+        self._tasks.append(asyncio_utils.create_task(self._call_back(audit), name="callbacks", keep_ref=True))
         await self._replayer.run()
+
+    async def _owner(self, sink: FailureSinkSettings) -> str:
+        """A name for claims, which nobody else has while this process lives.
+
+        Whoever has locked an outbox goes on where the process before was killed, and need not wait until that one's
+        claims run out.
+        """
+        host = socket.gethostname()
+        if self._gateway.role == "consumer" or sink.broker != "embedded://":
+            return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        while self._gateway.sink is None or self._gateway.sink.outbox is None:
+            self._fault = "the outbox is not open"
+            await asyncio.sleep(_OUTBOX_EVERY)
+        self._fault = ""
+        return f"{host}:{self._gateway.sink.outbox.path}"
+
+    def _seal_key(self) -> str:
+        sink = settings_in(self._gateway.profile)
+        return sink.seal_key if sink else ""
 
     def _rules(self, route: str) -> ReplayRules:
         return self._settings.rules(route)
@@ -168,23 +214,48 @@ class ReplayerAddon:
         embedded = self._settings.embedded
         return embedded == "on" or (embedded == "auto" and sink.broker == "embedded://")
 
-    def _longest(self) -> float:
-        return max(plan.bounds.deadline + plan.bounds.read_timeout for plan in self._gateway.leg.plans.values())
-
     def _tell(self, settled: Settled) -> None:
+        if self._callbacks:
+            self._callbacks.wake()
         for listener in self._gateway.listeners:
             try:
                 listener.capture_settled(settled)
             except Exception:  # whoever it is, the outcome is stored and the next capture waits
                 logger.exception("outcome not heard", extra={"addon": type(listener).__name__, "id": settled.id})
 
+    def _note_keys(self) -> None:
+        if self._keys:
+            self._has_keys.set()
+
+    def _calling_back(self, settled: Settled, sent: Sent | None) -> tuple[str, bytes] | None:
+        url = self._settings.callback_url(settled.route)
+        if url is None:
+            return None
+        told = answer_of(sent.log) if sent and self._settings.shows_answer(settled.route) else None
+        return url, outcome_document(settled, told)
+
+    async def _call_back(self, audit: Audit) -> None:
+        """Once there are keys to sign with."""
+        await self._has_keys.wait()
+        self._callbacks = Callbacks(
+            audit.callbacks,
+            self._keys,
+            poster(_CALLBACK),
+            self._gateway.wall_clock,
+            count=lambda outcome: self._called_back.labels(outcome).inc(),
+        )
+        await self._callbacks.run()
+
     async def _look(self, audit: Audit) -> None:
         """At figures that a scrape must not wait for."""
         while True:
             stats: AuditStats | None = None
+            health: SourceHealth | None = None
             with contextlib.suppress(HoldfastError):
                 stats = await audit.stats(self._gateway.wall_clock())
-            self._figures = stats, await self._source.health() if self._source else None
+            with contextlib.suppress(HoldfastError, OSError):
+                health = await self._source.health() if self._source else None
+            self._figures = stats, health
             await asyncio.sleep(_FIGURES_EVERY)
 
     async def _tidy(self, audit: Audit) -> None:

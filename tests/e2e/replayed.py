@@ -46,6 +46,7 @@ class Origin:
     answer: Answer = lambda method, target, headers, body: 200
     port: int = field(default_factory=free_port)
     log: list[Seen] = field(default_factory=list)
+    asked: int = 0  # requests, answered or not
     extra: dict[str, str] = field(default_factory=dict)  # header fields of every answer
     frozen: asyncio.Event | None = None  # while it is not set, requests are read and not answered
     _server: asyncio.Server | None = None
@@ -102,6 +103,7 @@ class Origin:
         method, target, _ = line.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in fields)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.asked += 1
         if self.frozen:
             await self.frozen.wait()
         status = self.answer(method, target, headers, body)
@@ -118,9 +120,8 @@ class Consumer(Gateway):
     """`holdfast consume` with the profile of a gateway; its admin surface on a port of its own."""
 
     def __init__(self, gateway: Gateway, folder: Path, **more: Any) -> None:
-        super().__init__(folder, gateway.upstream, made=gateway.profile, **more)
+        super().__init__(folder, gateway.upstream, made=gateway.profile, **{"ready_within": 60.0, **more})
         self.token = gateway.token
-        self._cwd = gateway.folder
 
     def command(self) -> list[str]:
         """The command line."""

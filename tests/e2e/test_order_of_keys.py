@@ -116,6 +116,34 @@ async def test_what_cannot_be_stored_behind_does_not_overtake(tmp_path: Path) ->
             assert (await client.put("/b", content=LARGE)).status_code == 200
 
 
+async def test_live_requests_and_replays_arrive_in_one_order(tmp_path: Path, seed: int) -> None:
+    """One client on one key, the origin away in the middle: what is captured is replayed before what comes later."""
+    async with MisbehavingOrigin() as origin:
+        made = ordered(origin.url, answer=202)
+        made["addons"].insert(3, {"replayer": {"audit": str(tmp_path / "audit.db")}})
+        async with Gateway(tmp_path, made=made) as gateway, client_of(gateway) as client:
+            statuses: list[int] = []
+
+            async def put(times: int) -> None:
+                for _ in range(times):
+                    answer = await client.put("/a", content=b"%d" % len(statuses))
+                    statuses.append(answer.status_code)
+
+            await put(1 + seed % 4)
+            async with origin.refusing():
+                await put(5)
+
+            async def live_again() -> bool:
+                await put(1)
+                return statuses[-1] == 200
+
+            await until(live_again, within=30, what="the captures to be delivered and a live request to pass")
+            await put(3)
+            assert set(statuses) == {200, 202}
+            arrived = list(dict.fromkeys(int(each.body) for each in origin.requests if each.complete))
+            assert arrived == list(range(len(statuses)))
+
+
 async def test_clients_that_wait_for_their_answers_are_never_overtaken(tmp_path: Path, seed: int) -> None:
     """Many keys at once while the origin comes and goes: whatever was captured first, nothing of its key passes it."""
     async with MisbehavingOrigin() as origin, Gateway(tmp_path, made=ordered(origin.url)) as gateway:

@@ -300,3 +300,35 @@ async def test_the_webhook_profile_accepts_and_then_delivers_in_order(tmp_path: 
         accepted(await client.post("/webhooks/orders", content=b"5"))
         await until(lambda: len(delivered()) == 6, within=20, what="what was accepted last")
         assert delivered() == [b"%d" % number for number in range(6)]
+
+
+OWN = '''
+from mitmproxy.http import Response
+
+
+class Watchman:
+    """Refuses large bodies of one kind, and fails on another."""
+
+    def request_grown(self, flow):
+        if flow.request.path == "/refused":
+            flow.response = Response.make(403, b"not here")
+        if flow.request.path == "/broken":
+            raise KeyError("broken on purpose")
+        if flow.request.path == "/claimed":
+            flow.metadata["holdfast"]["withheld"] = "mine"
+'''
+
+
+async def test_an_addon_of_ones_own_may_answer_before_a_large_body_goes_upstream(tmp_path: Path) -> None:
+    """`request_grown`: an answer is sent, `on_error` holds; what is claimed and not answered is not passed on."""
+    (tmp_path / "own.py").write_text(OWN)
+    async with MisbehavingOrigin() as origin:
+        made = accepting(origin.url, sink={"spool": {"max_body": "1MiB"}})
+        made["addons"].insert(1, {"use": "own:Watchman", "on_error": "closed"})
+        async with Gateway(tmp_path, made=made) as gateway, client_of(gateway) as client:
+            for path, status in (("/refused", 403), ("/broken", 500), ("/claimed", 503)):
+                assert (await client.post(path, content=BODY)).status_code == status
+            assert origin.connections == 0
+            (claimed,) = await gateway.captures()
+            assert (claimed["path"], claimed["error"]) == ("/claimed", "destination_unavailable")
+            assert (await client.post("/free", content=BODY)).status_code == 200

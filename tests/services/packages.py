@@ -17,6 +17,7 @@ NEEDED = {
     "mvn": ["maven"],
     "nghttp": ["nghttp2-client"],
     "postgres": ["postgresql"],
+    "promtool": ["prometheus"],
     "redis-server": ["redis-server"],
 }
 POLICY = Path("/usr/sbin/policy-rc.d")

@@ -8,10 +8,13 @@ import pytest
 from mitmproxy.http import HTTPFlow, Response
 from mitmproxy.test import tflow
 
-from holdfast.errors import CaptureRefused
+from holdfast.engine.hooks import RequestGrownHook
+from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.exchange import exchange_of
+from holdfast.guard import Guard
 from holdfast.interceptor import Interceptor, InterceptorSettings, RouteAnswer
 from holdfast.policy.failure import Failure
+from holdfast.profile.settings import AddonEntry
 from holdfast.profile.values import Duration
 from holdfast.testing import make_flow
 
@@ -224,3 +227,30 @@ async def test_what_is_too_large_to_be_accepted_need_not_come_again() -> None:
     flow = await asked(ALWAYS, Sink("too_large"), make_flow("POST", "http://origin.test/a"))
     assert flow.response and flow.response.status_code == 413
     assert "retry-after" not in flow.response.headers
+
+
+async def test_a_replay_continues_the_requests_own_span() -> None:
+    """No server was asked, so there is no attempt whose span it could continue."""
+    flow = make_flow("POST", "http://origin.test/a", headers={"traceparent": "00-" + "a" * 32 + "-" + "c" * 16 + "-01"})
+    flow.metadata["holdfast_trace"] = {"trace_id": "a" * 32, "span_id": "b" * 16, "flags": 1}
+    await asked(ALWAYS, Sink(), flow)
+    assert flow.request.headers["traceparent"] == "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+
+
+@pytest.mark.parametrize(("on_error", "status"), [("open", None), ("closed", 500)])
+@pytest.mark.parametrize("hook", ["request", RequestGrownHook.name])
+async def test_whether_to_go_on_without_knowing_is_for_on_error_to_say(hook: str, on_error: Any, status: Any) -> None:
+    """The outbox cannot be read: `open` sends the request, `closed` does not."""
+
+    class Unknowing(Sink):
+        async def waits(self, key: str) -> bool:
+            raise StoreUnavailable("nobody can say")
+
+    gateway: Any = SimpleNamespace(sink=Unknowing())
+    entry = AddonEntry(name="i", target="interceptor", settings=None, on_error=on_error, line=1, file="p.yaml")
+    guard: Any = Guard(Interceptor(ORDER, gateway), entry, lambda name, hook: None)
+    flow = make_flow("POST", "http://origin.test/a")
+    exchange_of(flow)["request_streamed"] = hook == "request_grown"
+    await getattr(guard, hook)(flow)
+    assert (flow.response.status_code if flow.response else None) == status
+    assert "withheld" not in exchange_of(flow)

@@ -99,6 +99,7 @@ async def _server(server: PoolServer) -> Health:
 def _record(gateway: Gateway, server: PoolServer) -> dict[str, Any]:
     return {
         "circuit": server.breaker.state(gateway.leg.clock()),
+        "healthy": server.healthy,  # what the active health check says
         "consecutive_failures": server.failures,
         "last_error": server.last_error,
         "since": server.since,

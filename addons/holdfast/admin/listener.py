@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from importlib.metadata import version
 
-from prometheus_client import Gauge
+from prometheus_client import Gauge, ProcessCollector
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
@@ -27,6 +27,7 @@ class AdminListener:
         self._server: HTTPServer | None = None
         info = Gauge("holdfast_build_info", "Always 1.", ["version", "mitmproxy"], registry=gateway.registry)
         info.labels(version("holdfast"), version("mitmproxy")).set(1)
+        ProcessCollector(registry=gateway.registry)  # process_start_time_seconds, memory, CPU time, open files
 
     def running(self) -> None:
         listen = self._gateway.profile.admin.listen

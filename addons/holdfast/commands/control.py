@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from holdfast.errors import HoldfastError
 from holdfast.policy.endpoint import parse_listen
@@ -16,8 +18,20 @@ PATIENCE = 30.0
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # where they listen, and where to find them
 
 
-def call(args: argparse.Namespace, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The answer's document. ValueError for what has to be said otherwise, HoldfastError for what may work later."""
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """Where the control surface of the profile's gateway is, and what it wants to see."""
+
+    base: str
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def request(self, method: str, path: str, data: bytes | None = None) -> Request:
+        """For `urlopen`."""
+        return Request(f"{self.base}{path}", data, self.headers, method=method)  # noqa: S310 - http, as `base_url` has it
+
+
+def surface(args: argparse.Namespace) -> Surface:
+    """What the profile and the command line say of it. ValueError where the gateway has none."""
     profile = load_profile(args.profile)
     listen = args.admin or profile.admin.listen
     if not listen:
@@ -25,9 +39,13 @@ def call(args: argparse.Namespace, method: str, path: str, body: dict[str, Any] 
     headers = {"Content-Type": "application/json"}
     if profile.admin.token:
         headers["Authorization"] = f"Bearer {profile.admin.token}"
+    return Surface(base_url(listen), headers)
+
+
+def call(args: argparse.Namespace, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The answer's document. ValueError for what has to be said otherwise, HoldfastError for what may work later."""
     data = None if body is None else json.dumps(body).encode()
-    request = Request(f"{base_url(listen)}{path}", data, headers, method=method)  # noqa: S310 - http, as `base_url` has it
-    return _answer(request, args.profile)
+    return _answer(surface(args).request(method, path, data), args.profile)
 
 
 def base_url(listen: str) -> str:
@@ -37,10 +55,14 @@ def base_url(listen: str) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def direct() -> OpenerDirector:
+    """Opens requests to the gateway itself: a proxy of the environment is not for us."""
+    return build_opener(ProxyHandler({}))
+
+
 def _answer(request: Request, profile: str) -> dict[str, Any]:
-    opener = build_opener(ProxyHandler({}))  # a proxy of the environment is not for us
     try:
-        with opener.open(request, timeout=PATIENCE) as answer:
+        with direct().open(request, timeout=PATIENCE) as answer:
             return _document(answer.read())
     except HTTPError as e:
         detail = str(_document(e.read()).get("detail") or e.reason)
@@ -49,7 +71,7 @@ def _answer(request: Request, profile: str) -> dict[str, Any]:
         if e.code in (400, 404):
             raise ValueError(detail) from e
         raise HoldfastError(detail) from e
-    except OSError as e:  # URLError and TimeoutError are
+    except (OSError, HTTPException) as e:  # URLError and TimeoutError are; what speaks no HTTP is no gateway either
         why = getattr(e, "reason", e)
         raise HoldfastError(
             f"no gateway answers at {request.host} ({why}): is one running with the profile {profile}? "

@@ -12,9 +12,9 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
+from holdfast.audit import Callback, CallbackQueue
 from holdfast.errors import StoreUnavailable
 from holdfast.notifying.posting import NotTaken, Post, shown
 from holdfast.policy.replaying.schedule import Exponential
@@ -27,33 +27,6 @@ AT_ONCE = 10
 LEASE = 120.0  # seconds; a try takes a few
 LOOK_EVERY = 1.0
 Delivery = Literal["sent", "failed", "given_up"]
-
-
-@dataclass(frozen=True, slots=True)
-class Callback:
-    """One outcome to be posted. `id` is the queue's, `event_id` the receiver's; `tries` how many have failed so far."""
-
-    id: int
-    event_id: str
-    url: str
-    document: bytes = field(repr=False)
-    tries: int = 0
-
-
-class CallbackQueue(Protocol):
-    """What is to be posted, on the disk. Each method raises StoreUnavailable if it cannot be done now."""
-
-    async def due(self, now: float, limit: int, lease_seconds: float) -> Sequence[Callback]:
-        """Take up to `limit` that are due at `now` (epoch seconds); nobody else gets them before the lease ends."""
-
-    async def done(self, ids: Sequence[int]) -> None:
-        """They have been taken: forget them."""
-
-    async def later(self, id: int, due: float, error: str) -> None:  # noqa: A002  # the word of the whole house
-        """One more try has failed; the next is due at `due` (epoch seconds). Ends the lease."""
-
-    async def given_up(self, id: int, error: str) -> None:  # noqa: A002
-        """It is not tried again."""
 
 
 class Callbacks:
@@ -71,9 +44,9 @@ class Callbacks:
     ) -> None:
         if not keys:
             raise ValueError("callbacks need a key to be signed with: set HOLDFAST_WEBHOOK_KEY")
+        self.keys = keys  # those that hold from now on
         self.trouble = ""  # why the queue cannot be used just now
         self._queue = queue
-        self._keys = keys
         self._post = post
         self._clock = clock
         self._count = count
@@ -121,7 +94,12 @@ class Callbacks:
     # -- parts ------------------------------------------------------------------------------------------------------
 
     async def _try(self, callback: Callback) -> None:
-        fields = sign(self._keys, callback.event_id, int(self._clock()), callback.document)
+        try:
+            fields = sign(self.keys, callback.event_id, int(self._clock()), callback.document)
+        except ValueError as error:  # it would be the same the next time
+            await self._queue.given_up(callback.id, str(error))
+            self._count("given_up")
+            return
         try:
             await self._post(callback.url, fields, callback.document)
         except NotTaken as error:

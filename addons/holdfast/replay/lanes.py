@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, dropwhile
 
 from holdfast.audit import Arrival
 from holdfast.replay.source import Taken
@@ -27,7 +27,11 @@ class Held:
     failures: int = 0  # of this process to do something with it, in a row: what spaces out the next try
     redrive: int = 0
     busy: bool = False  # on its way to the upstream, or its outcome on its way to the disk
-    ticket: int = field(default=0, repr=False)  # its newest place in the schedule; older ones mean nothing
+    is_leaving: bool = False  # a message that names it comes too late to leave with it
+    is_back: bool = False  # there was such a message: it may be what was handed on
+    turn: int = 0  # its place in the queue for its servers, kept until it is sent
+    is_queued: bool = False
+    ticket: int = field(default=0, repr=False)  # its newest place in the schedule, 0: none; older ones mean nothing
 
     @property
     def is_lost(self) -> bool:
@@ -61,10 +65,14 @@ class Lanes:
         lane = self._lanes.get(held.arrival.key)
         return lane is not None and lane[0] is held
 
+    def holds(self, held: Held) -> bool:
+        """Whether it is still here."""
+        return self.by_id.get(held.arrival.id) is held
+
     def behind(self, held: Held) -> list[Held]:
-        """Those of its key that wait for it, in their order."""
-        lane = self._lanes.get(held.arrival.key, ())
-        return [each for each in lane if each is not held]
+        """Those of its key that come after it, in their order; not those that somebody is busy with."""
+        after = dropwhile(lambda each: each is not held, self._lanes.get(held.arrival.key, ()))
+        return [each for each in after if each is not held and not each.busy]
 
     def to_front(self, held: Held) -> None:
         """It goes before all of its key: it has arrived before them, and was only given to us later."""
@@ -79,7 +87,8 @@ class Lanes:
 
     def drop(self, held: Held) -> Held | None:
         """It is settled, handed on or lost; the one that becomes the head by it, if there is one."""
-        self.by_id.pop(held.arrival.id, None)
+        if self.holds(held):
+            del self.by_id[held.arrival.id]
         held.ticket = 0
         lane = self._lanes.get(held.arrival.key)
         if not lane or held not in lane:
@@ -92,19 +101,33 @@ class Lanes:
         return lane[0] if was_head else None
 
     def ripe(self, now: float, most: int) -> list[Held]:
-        """Heads whose time has come, earliest first; each is scheduled anew by whoever takes it."""
+        """Heads whose time has come, earliest first; each is scheduled anew by whoever takes it.
+
+        One that somebody is busy with is left to them: see `is_forgotten`.
+        """
         found: list[Held] = []
         while len(found) < most and self._schedule and self._schedule[0][0] <= now:
             _, ticket, held = heapq.heappop(self._schedule)
-            if ticket == held.ticket and self.is_head(held):
+            if ticket != held.ticket:
+                continue
+            held.ticket = 0
+            if self.is_head(held) and not held.busy:
                 found.append(held)
         return found
+
+    def is_forgotten(self, held: Held) -> bool:
+        """Whether it is a head that nobody would ever look at again."""
+        return not (held.ticket or held.is_queued or held.busy) and self.is_head(held)
 
     def next_time(self) -> float | None:
         """When something is to be looked at next (epoch seconds)."""
         while self._schedule and self._schedule[0][1] != self._schedule[0][2].ticket:
             heapq.heappop(self._schedule)
         return self._schedule[0][0] if self._schedule else None
+
+    def under_way(self) -> list[Held]:
+        """Those that are ours, and busy."""
+        return [held for held in self.by_id.values() if held.busy and held.claimed_until]
 
     def lost(self) -> list[Held]:
         """Those that are somebody else's by now, and not on their way."""

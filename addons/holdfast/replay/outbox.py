@@ -13,14 +13,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from holdfast.audit import Arrival
-from holdfast.errors import CaptureRefused, StoreUnavailable
+from holdfast.errors import CaptureRefused, PoisonRecord, StoreUnavailable
 from holdfast.outbox.adoption import Adoption
 from holdfast.outbox.queries import DamagedOutbox, Queries
 from holdfast.outbox.reader import OutboxReader
@@ -33,6 +33,7 @@ _ADOPT_EVERY = 30.0
 _LOOK_AGAIN = 2.0  # seconds; somebody may have had an older record sent again
 _HELD_PER_SECOND = 5000  # with many held ones a look at all of them takes its time
 _ROWS = 256
+_ROUNDS = 8  # of reading what is only set aside, before others have their turn
 
 
 @dataclass(slots=True, eq=False)
@@ -96,13 +97,11 @@ class OwnFiles:
 
     def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are settled."""
-        assert slot.outbox
-        _written(slot.outbox.mark_sent(seqs))
+        _written(lambda outbox: outbox.mark_sent(seqs), slot)
 
     def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are dead."""
-        assert slot.outbox
-        _written(slot.outbox.quarantine(seqs))
+        _written(lambda outbox: outbox.quarantine(seqs), slot)
 
     def stats(self) -> OutboxStats:
         """Of the own outbox."""
@@ -157,11 +156,14 @@ class OutboxSource:
     def __init__(self, files: Callable[[Callable[[], None]], Files]) -> None:
         self._make_files = files
         self._files: Files | None = None
-        self._aside: dict[str, deque[_Position]] = {}  # by key; their records stay on the disk
-        self._again: deque[_Position] = deque()
+        self._woken: Callable[[], None] = lambda: None
+        self._aside: dict[str, deque[_Position]] = {}  # by key, oldest first; their records stay on the disk
+        self._again: deque[tuple[str, _Position]] = deque()  # to be given next; the key, or empty
+        self._asked: Counter[str] = Counter()  # how many of a key are among these
         self._one_at_a_time = asyncio.Lock()
 
     async def start(self, woken: Callable[[], None]) -> None:
+        self._woken = woken
         self._files = self._make_files(woken)
 
     async def stop(self) -> None:
@@ -171,16 +173,26 @@ class OutboxSource:
 
     async def take(self, most: int) -> list[Taken]:
         async with self._one_at_a_time:
-            again = [self._again.popleft() for _ in range(min(most, len(self._again)))]
-            found = await asyncio.to_thread(self._take_again, again)
-            new = await asyncio.to_thread(self._take, most - len(again))
-        for taken in new:
-            assert taken.arrival
-            if taken.arrival.key in self._aside:
-                self.set_aside(taken)
-            else:
-                found.append(taken)
-        return found
+            given = await self._asked_for(most)
+            for _ in range(_ROUNDS):
+                if len(given) >= most:
+                    return given
+                try:
+                    new = await asyncio.to_thread(self._take, most - len(given))
+                except StoreUnavailable:
+                    if given:  # what was taken must not be lost; the next call finds the same
+                        return given
+                    raise
+                if not new:
+                    return given
+                for taken in new:
+                    assert taken.arrival
+                    if taken.arrival.key in self._aside:
+                        self.set_aside(taken)
+                    else:
+                        given.append(taken)
+        self._woken()  # there may be more, but others are to have their turn
+        return given
 
     def set_aside(self, taken: Taken) -> None:
         assert taken.arrival
@@ -188,34 +200,53 @@ class OutboxSource:
 
     def ask_again(self, key: str) -> None:
         aside = self._aside.get(key)
-        for _ in range(min(_ROWS, len(aside) if aside else 0)):
-            assert aside
-            self._again.append(aside.popleft())
-        if aside is not None and not aside:
+        if not aside or self._asked[key]:  # more than there is room for would go back behind those that wait there
+            return
+        for _ in range(min(_ROWS, len(aside))):
+            self._again.append((key, aside.popleft()))
+            self._asked[key] += 1
+        if not aside:
             del self._aside[key]
+        self._woken()
+
+    async def wanted(self, ids: Sequence[str]) -> dict[str, Literal["discarded", "dead"]]:
+        async with self._one_at_a_time:
+            found = await asyncio.to_thread(self._find, ids)
+        self._again.extendleft(("", (slot, record.seq)) for slot, record in found if record.state == "pending")
+        gone = [record for _, record in found if record.state != "pending"]
+        return {each.id: "dead" if each.state == "quarantined" else "discarded" for each in gone}
 
     async def value(self, taken: Taken) -> tuple[bytes, Headers] | None:
         slot, seq = _position(taken)
-        record = await asyncio.to_thread(_pending, slot, seq)
+        try:
+            record = await asyncio.to_thread(_pending, slot, seq)
+        except DamagedOutbox:
+            if slot.outbox:
+                with contextlib.suppress(CaptureRefused):
+                    await asyncio.to_thread(slot.outbox.salvage)
+            raise
         if record is None:
             slot.held.discard(seq)
+            taken.is_lost = True  # whoever has discarded it has said so in the outbox
             return None
         return record.value, record.headers
 
     async def settle(self, taken: Sequence[Taken]) -> None:
         assert self._files
-        by_slot: dict[Slot, list[int]] = {}
+        by_slot: dict[Slot, set[int]] = {}
         for slot, seq in map(_position, taken):
-            by_slot.setdefault(slot, []).append(seq)
+            if seq in slot.held:  # not one that was given twice, and is in quarantine by now
+                by_slot.setdefault(slot, set()).add(seq)
         for slot, seqs in by_slot.items():
-            await asyncio.to_thread(self._files.sent, slot, seqs)
-            slot.held.difference_update(seqs)
+            await asyncio.to_thread(self._files.sent, slot, sorted(seqs))
+            slot.held -= seqs
 
     async def bury(self, taken: Taken, reason: str, headers: Headers) -> None:
         assert self._files
         slot, seq = _position(taken)
-        await asyncio.to_thread(self._files.quarantine, slot, [seq])
-        slot.held.discard(seq)
+        if seq in slot.held:
+            await asyncio.to_thread(self._files.quarantine, slot, [seq])
+            slot.held.discard(seq)
 
     async def hand_on(self, taken: Taken, place: str, due: float, headers: Headers) -> None:
         raise NotImplementedError("an outbox has no topics of retries")
@@ -230,32 +261,47 @@ class OutboxSource:
         oldest = time.time() - stats.oldest_pending_seconds if stats.pending else None
         return SourceHealth(ok=True, detail="from the outbox", lag=stats.pending, oldest=oldest)
 
-    # -- in a thread ------------------------------------------------------------------------------------------------
-
-    def _take_again(self, positions: list[_Position]) -> list[Taken]:
-        found = []
-        for slot, seq in positions:
-            record = _pending(slot, seq)
-            if record:
-                found.append(_taken(slot, record))
-            else:
-                slot.held.discard(seq)
+    async def _asked_for(self, most: int) -> list[Taken]:
+        """Those that are to be given before any other."""
+        wanted = [self._again.popleft() for _ in range(min(most, len(self._again)))]
+        try:
+            found = await asyncio.to_thread(_still_pending, [position for _, position in wanted])
+        except BaseException:
+            self._again.extendleft(reversed(wanted))
+            raise
+        self._asked -= Counter(key for key, _ in wanted)
         return found
 
+    # -- in a thread ------------------------------------------------------------------------------------------------
+
     def _take(self, most: int) -> list[Taken]:
+        """New ones of all outboxes. One that cannot be read does not stop the others."""
         assert self._files
         found: list[Taken] = []
+        trouble: StoreUnavailable | None = None
         for slot in self._files.slots():
-            while len(found) < most and (rows := _rows(slot, min(_ROWS, most - len(found)))):
-                for row in rows:
-                    slot.cursor = row[0]
-                    if row[0] in slot.held:
-                        continue
+            try:
+                self._take_from(slot, most, found)
+            except StoreUnavailable as error:
+                trouble = error
+        if trouble and not found:
+            raise trouble
+        return found
+
+    def _take_from(self, slot: Slot, most: int, found: list[Taken]) -> None:
+        while len(found) < most and (rows := _rows(slot, min(_ROWS, most - len(found)))):
+            for row in rows:
+                slot.cursor = row[0]
+                if row[0] not in slot.held:
                     record = self._read(slot, row[0], intact=ledger_intact(row))
                     if record:
                         slot.held.add(row[0])
                         found.append(_taken(slot, record))
-        return found
+
+    def _find(self, ids: Sequence[str]) -> list[tuple[Slot, OutboxRecord]]:
+        assert self._files
+        slots = self._files.slots()
+        return [(slot, record) for slot in slots for each in ids if (record := slot.queries.get(each))]
 
     def _read(self, slot: Slot, seq: int, *, intact: bool) -> OutboxRecord | None:
         """None for one that is damaged; where the file is ours, something is done about it."""
@@ -267,10 +313,9 @@ class OutboxSource:
                     slot.outbox.salvage()
                 slot.cursor = 0
             return None
-        if slot.outbox and record is None:
-            logger.warning("capture quarantined", extra={"seq": seq, "reason": "the record is damaged on disk"})
-            slot.outbox.quarantine([seq], damaged=True).exception(slot.outbox.limits.commit_timeout)
-        elif slot.outbox and record and not intact:
+        if record is None:
+            _quarantine_damaged(slot, seq)
+        elif slot.outbox and not intact:
             logger.warning("outbox row was damaged, repaired from its capture", extra={"id": record.id})
             slot.outbox.repair(record)
         return record
@@ -288,6 +333,21 @@ def _rows(slot: Slot, limit: int) -> list[LedgerRow]:
             slot.outbox.salvage()
         raise
     return rows
+
+
+def _still_pending(positions: list[_Position]) -> list[Taken]:
+    found = []
+    for slot, seq in positions:
+        try:
+            record = _pending(slot, seq)
+        except PoisonRecord:
+            record = None  # it is in quarantine by now
+        if record:
+            slot.held.add(seq)
+            found.append(_taken(slot, record))
+        else:
+            slot.held.discard(seq)
+    return found
 
 
 def _taken(slot: Slot, record: OutboxRecord) -> Taken:
@@ -311,15 +371,29 @@ def _position(taken: Taken) -> _Position:
 
 
 def _pending(slot: Slot, seq: int) -> OutboxRecord | None:
-    return slot.queries.capture(seq) if slot.queries.is_pending(seq) else None
+    """None if it is not to be sent any more. PoisonRecord for one that is damaged: it is in quarantine then."""
+    if not slot.queries.is_pending(seq):
+        return None
+    record = slot.queries.capture(seq)
+    if record is None:
+        _quarantine_damaged(slot, seq)
+        raise PoisonRecord("the record is damaged on disk")
+    return record
+
+
+def _quarantine_damaged(slot: Slot, seq: int) -> None:
+    if slot.outbox:
+        logger.warning("capture quarantined", extra={"seq": seq, "reason": "the record is damaged on disk"})
+        _written(lambda outbox: outbox.quarantine([seq], damaged=True), slot)
 
 
 def _is_done(outbox: Outbox, slot: Slot) -> bool:
     return not slot.held and not outbox.stats().pending
 
 
-def _written(moved: Future[int]) -> None:
+def _written(change: Callable[[Outbox], Future[int]], slot: Slot) -> None:
+    assert slot.outbox
     try:
-        moved.result()
+        change(slot.outbox).result()
     except CaptureRefused as error:
         raise StoreUnavailable(f"the outbox cannot be changed: {error}") from error

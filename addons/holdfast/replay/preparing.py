@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
 
 from holdfast.policy.envelope import from_json
 from holdfast.policy.replaying.requests import ReplayRequest, RequestRules, Unsendable, replay_request
@@ -18,17 +19,24 @@ _LARGE = 256 * 1024  # bytes of a message
 
 
 class Preparation:
-    """`continues_spans`: whether a replay gets a span id here; an addon that makes spans gives it its own."""
+    """`keys` gives the profile's keys for what is sealed, as they are now; empty: the environment's.
 
-    def __init__(self, rules: RequestRules, *, continues_spans: bool) -> None:
+    `continues_spans`: whether a replay gets a span id here; an addon that makes spans gives it its own.
+    """
+
+    def __init__(self, rules: RequestRules, keys: Callable[[], str], *, continues_spans: Callable[[], bool]) -> None:
         self.rules = rules
+        self._keys = keys
         self._continues_spans = continues_spans
-        self._sealer: Sealer | None = None
+        self._sealer: tuple[str, Sealer | None] = ("", None)
 
-    def follow_keys(self, text: str) -> None:
-        """The profile's keys, or else the environment's. ValueError for what is no key."""
-        keys = parse_keys(text or os.environ.get("HOLDFAST_SEAL_KEY", ""))
-        self._sealer = Sealer(keys) if keys else None
+    def _opened_with(self) -> Sealer | None:
+        """Keys may be changed while records that were sealed with the new ones wait already."""
+        text = self._keys() or os.environ.get("HOLDFAST_SEAL_KEY", "")
+        if text != self._sealer[0]:
+            keys = parse_keys(text)
+            self._sealer = text, Sealer(keys) if keys else None
+        return self._sealer[1]
 
     async def prepare(self, value: bytes, headers: Headers, held: Held, number: int) -> ReplayRequest | Unsendable:
         """The `number`th replay of a message. PoisonRecord for a record that cannot be read, or unsealed."""
@@ -39,8 +47,8 @@ class Preparation:
     def prepared(self, value: bytes, number: int) -> ReplayRequest | Unsendable:
         """The same, at once; it takes seconds for the largest."""
         record = from_json(value)
-        if self._sealer:
-            record = reveal(record, self._sealer)
+        if sealer := self._opened_with():
+            record = reveal(record, sealer)
         parent = parse_traceparent(first_value(record.headers, "traceparent"))
-        own = parent.span_id if parent and not self._continues_spans else secrets.token_hex(8)
+        own = parent.span_id if parent and not self._continues_spans() else secrets.token_hex(8)
         return replay_request(record, self.rules, number=number, parent_id=own)

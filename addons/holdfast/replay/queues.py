@@ -5,14 +5,19 @@ A route may have servers of its own: their failure must not keep the captures of
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Literal
 
 from holdfast.engine.leg import Leg
 from holdfast.policy.pool import Pool
 from holdfast.replay.lanes import Held
 from holdfast.replay.pace import Pace, PaceRules
+
+Fitness = Literal["fit", "not ours", "gone"]
+"""Whether one whose turn has come can be sent; what is `not ours` (any more) is claimed first, and keeps its place."""
 
 
 @dataclass(slots=True)
@@ -37,11 +42,11 @@ class PoolState:
         return self.clients()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Queue:
-    pool: Pool
+    state: PoolState
     pace: Pace
-    waiting: deque[Held] = field(default_factory=deque)
+    waiting: list[tuple[int, Held]] = field(default_factory=list)  # a heap, by their turns
 
 
 class Queues:
@@ -51,27 +56,39 @@ class Queues:
         self._leg = leg
         self._rules = rules
         self._clients = clients
-        self._queues: list[_Queue] = []
+        self._queues: dict[Pool, _Queue] = {}
         self._of: dict[Held, _Queue] = {}
+        self._turns = count(1)
 
     def follow(self, rules: PaceRules) -> None:
         """These rules hold from now on."""
         self._rules = rules
-        for queue in self._queues:
+        for queue in self._queues.values():
             queue.pace.rules = rules
 
     def add(self, held: Held) -> None:
         """It may be sent as soon as its servers are ready for it."""
-        self._queue(self._leg.plan(held.arrival.route).pool).waiting.append(held)
+        if held.is_queued:
+            return
+        held.is_queued, held.turn = True, held.turn or next(self._turns)
+        heapq.heappush(self._queue(held).waiting, (held.turn, held))
 
-    def ready(self) -> Iterator[Held]:
+    def ready(self, fitness: Callable[[Held], Fitness]) -> Iterator[Held]:
         """Those that may be sent now; each is under way until `ended` or `given_up`."""
-        for queue in self._queues:
-            while queue.waiting and queue.pace.allowance() > 0:
-                held = queue.waiting.popleft()
-                self._of[held] = queue
-                queue.pace.began()
-                yield held
+        self._follow_pools()
+        for queue in list(self._queues.values()):
+            to_be_claimed = 0
+            while queue.waiting and queue.pace.allowance() > to_be_claimed:
+                _, held = heapq.heappop(queue.waiting)
+                held.is_queued = False
+                found = fitness(held)
+                # No more of them than could be sent: with a low rate the claims of the others would run out again.
+                to_be_claimed += found == "not ours"
+                if found == "fit":
+                    held.turn = 0
+                    self._of[held] = queue
+                    queue.pace.began()
+                    yield held
 
     def ended(self, held: Held, *, answered: bool) -> None:
         """A replay has ended; `answered`: by the upstream, whatever it said."""
@@ -83,7 +100,7 @@ class Queues:
 
     def wait(self) -> float | None:
         """Seconds until another one may be sent; None: nothing waits, or only for what is under way."""
-        waits = [queue.pace.wait() for queue in self._queues if queue.waiting]
+        waits = [queue.pace.wait() for queue in self._queues.values() if queue.waiting]
         return min((each for each in waits if each is not None), default=None)
 
     @property
@@ -94,15 +111,33 @@ class Queues:
     @property
     def held_up(self) -> bool:
         """Whether something waits because its servers fail."""
-        return any(queue.waiting and queue.pace.is_held_up for queue in self._queues)
+        return any(queue.waiting and queue.pace.is_held_up for queue in self._queues.values())
 
-    def _queue(self, pool: Pool) -> _Queue:
-        """A changed profile may bring new pools: queues of pools that are gone are emptied, then forgotten."""
-        for queue in self._queues:
-            if queue.pool is pool:
-                return queue
-        self._queues = [each for each in self._queues if each.waiting or each.pace.under_way]
-        state = PoolState(pool, self._leg, self._clients)
-        made = _Queue(pool, Pace(self._rules, self._leg.clock, state))
-        self._queues.append(made)
-        return made
+    def _queue(self, held: Held) -> _Queue:
+        pool = self._leg.plan(held.arrival.route).pool
+        if pool not in self._queues:
+            state = PoolState(pool, self._leg, self._clients)
+            self._queues[pool] = _Queue(state, Pace(self._rules, self._leg.clock, state))
+        return self._queues[pool]
+
+    def _follow_pools(self) -> None:
+        """A changed profile brings new pools: what waits goes to them, and what is known of servers that stay, too."""
+        current = {plan.pool: None for plan in self._leg.plans.values()}
+        gone = [pool for pool in self._queues if pool not in current]
+        if not gone:
+            return
+        waiting = [each for queue in self._queues.values() for each in queue.waiting]
+        for pool in gone:
+            queue = self._queues.pop(pool)
+            heir = next((new for new in current if new not in self._queues and _share(new, pool)), None)
+            if heir:
+                queue.state.pool = heir
+                self._queues[heir] = queue
+        for queue in self._queues.values():
+            queue.waiting.clear()
+        for each in waiting:
+            heapq.heappush(self._queue(each[1]).waiting, each)
+
+
+def _share(one: Pool, other: Pool) -> bool:
+    return any(server in other.given for server in one.given)

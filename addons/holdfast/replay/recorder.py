@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from holdfast.audit import Audit, Record
 from holdfast.errors import StoreUnavailable
@@ -15,6 +16,7 @@ from holdfast.errors import StoreUnavailable
 logger = logging.getLogger(__name__)
 _AT_ONCE = 500
 _AGAIN = (0.2, 5.0)  # seconds between two tries, the first and the longest
+_Waiting = tuple[Record, asyncio.Future[bool]]
 
 
 class Recorder:
@@ -24,15 +26,32 @@ class Recorder:
         self.trouble = ""
         self._audit = audit
         self._owner = owner
-        self._waiting: list[tuple[Record, asyncio.Future[bool]]] = []
+        self._waiting: list[_Waiting] = []
         self._filled = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     async def record(self, record: Record) -> bool:
-        """Returns once it is on the disk; whether it has taken effect (see `audit`, invariant 2)."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((record, done))
+        """Returns once it is on the disk; whether it has taken effect (see `audit`, invariant 2).
+
+        ValueError for what no store can hold; StoreUnavailable only after `stop`.
+        """
+        return (await self.record_all([record]))[0]
+
+    async def record_all(self, records: Sequence[Record]) -> list[bool]:
+        """The same for several, written in this order."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[bool]] = [loop.create_future() for _ in records]
+        self._waiting += zip(records, futures, strict=True)
         self._filled.set()
-        return await done
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for each in results:
+            if isinstance(each, BaseException):
+                raise each
+        return [each is True for each in results]
+
+    def stop(self) -> None:
+        """From now on each record is tried once: whoever waits for a store that is away is told so."""
+        self._stopping.set()
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -41,7 +60,20 @@ class Recorder:
             batch, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
             if not self._waiting:
                 self._filled.clear()
+            await self._store(batch)
+
+    async def _store(self, batch: list[_Waiting]) -> None:
+        try:
             effects = await self._write([record for record, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is told; the others must not wait for ever
+            if len(batch) > 1 and not isinstance(error, StoreUnavailable):
+                for each in batch:  # one of them cannot be stored, whatever is tried
+                    await self._store([each])
+                return
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(error)
+        else:
             for (_, done), effect in zip(batch, effects, strict=True):
                 if not done.done():
                     done.set_result(effect)
@@ -54,11 +86,20 @@ class Recorder:
             except StoreUnavailable as error:
                 if not self.trouble:
                     logger.warning("outcomes cannot be stored", extra={"reason": str(error)})
-                self.trouble = str(error)
-                await asyncio.sleep(pause)
+                self.trouble = str(error) or type(error).__name__
+                if self._stopping.is_set():
+                    raise
+                await self._pause(pause)
                 pause = min(_AGAIN[1], pause * 2)
             else:
                 if self.trouble:
                     logger.info("outcomes are stored again")
                 self.trouble = ""
                 return effects
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass

@@ -16,22 +16,28 @@ from holdfast.audit import AttemptLog
 from holdfast.engine.background import current_mode, send_in_background
 from holdfast.exchange import Exchange, exchange_of
 from holdfast.gateway import Gateway
+from holdfast.policy.envelope import UpstreamAnswer
 from holdfast.policy.grpc import is_grpc
 from holdfast.policy.redaction import DEFAULT_HEADERS, MASK
 from holdfast.policy.replaying.requests import ReplayRequest
 from holdfast.policy.replaying.verdict import Answer, parse_retry_after
-from holdfast.policy.wire import header_map, wire_bytes
+from holdfast.policy.wire import encode_body, first_value, header_map, wire_bytes
 
 UNREACHED = frozenset(
     {"connection_refused", "connection_timeout", "dns_error", "dns_timeout", "tls_protocol_error",
      "tls_certificate_error", "destination_unavailable", "destination_ip_unroutable", "connection_limit_reached"}
 )  # fmt: skip  # RFC 9209, section 2.3: no server has seen the request
 _GRPC_UNKNOWN = 2
+_WITH_BODY = ("POST", "PUT", "PATCH")  # RFC 9110, section 8.6
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came of a replay: for the rules, and for the log. `answered`: by a server, whatever it said."""
+    """What came of a replay: for the rules, and for the log.
+
+    `answered`: by a server, whatever it said; but a 502, 503 or 504, where the profile calls it a failure, says that
+    there is none.
+    """
 
     answer: Answer
     log: AttemptLog
@@ -83,12 +89,13 @@ class ChainSender:
             grpc_status=_grpc_status(flow) if fields else None,
             unreachable=unreachable,
         )
-        return Sent(answer, log, answered=status is not None)
+        return Sent(answer, log, answered=status is not None and error != f"http_{status}")
 
 
 def _as_request(request: ReplayRequest, now: float) -> Request:
     fields = list(request.headers)
-    if request.body:
+    # Without one it would be said nowhere that there is no body, and some servers refuse that (411).
+    if request.body or request.method in _WITH_BODY:
         fields.append((b"content-length", str(len(request.body)).encode()))
     return Request(
         host="",
@@ -134,3 +141,13 @@ def _grpc_status(flow: HTTPFlow) -> int | None:
     trailer = response.trailers.get("grpc-status") if response.trailers else None
     text = trailer or response.headers.get("grpc-status", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else _GRPC_UNKNOWN
+
+
+def answer_of(log: AttemptLog) -> UpstreamAnswer | None:
+    """What the upstream answered, as it was logged."""
+    if log.status is None:
+        return None
+    text, encoding = encode_body(log.body, first_value(log.headers, "content-type"))
+    return UpstreamAnswer(
+        status=log.status, headers=log.headers, body=text, body_encoding=encoding, body_truncated=log.body_truncated
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -9,6 +10,7 @@ from msgspec import Meta, Struct, field
 from holdfast.policy.replaying.requests import RequestRules
 from holdfast.policy.replaying.schedule import Exponential, Listed, Schedule
 from holdfast.policy.replaying.verdict import ReplayRules, Statuses
+from holdfast.policy.signature import parse_signing_keys
 from holdfast.profile.values import Duration, Size
 from holdfast.replay.pace import PaceRules
 
@@ -162,6 +164,18 @@ class ReplayerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """Whether the status page of this route's captures shows the answer."""
         own = self.routes.get(route)
         return self.show_answer if own is None or own.show_answer is None else own.show_answer
+
+    def callback_url(self, route: str) -> str | None:
+        """Where outcomes of this route's captures are posted."""
+        own = self.routes.get(route)
+        return own.callback_url if own else None
+
+    def signing_keys(self) -> list[bytes]:
+        """What callbacks are signed with. ValueError for what is no key, and without any where there are callbacks."""
+        keys = list(parse_signing_keys(self.callback_key or os.environ.get("HOLDFAST_WEBHOOK_KEY", "")))
+        if not keys and any(each.callback_url for each in self.routes.values()):
+            raise ValueError("callbacks are signed: set callback_key, or HOLDFAST_WEBHOOK_KEY in the environment")
+        return keys
 
     def pace(self) -> PaceRules:
         """As the pace takes it."""

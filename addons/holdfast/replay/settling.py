@@ -1,7 +1,7 @@
 """How a capture leaves the replayer: delivered, dead, waiting in a topic of retries, or somebody else's.
 
 The outcome is stored first, then the source is told, then the next of its key is let go. What has been stored is not
-undone: telling the source is tried until it works.
+undone: telling the source is tried until it works. Whoever calls these has made the capture `busy`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from holdfast.audit import Outcome, Record, Standing
-from holdfast.errors import BrokerUnavailable, StoreUnavailable
+from holdfast.errors import BrokerUnavailable, PoisonRecord, StoreUnavailable
 from holdfast.gateway import Settled
 from holdfast.policy.replaying.schedule import tier_for
 from holdfast.policy.replaying.verdict import RetryLater
@@ -23,10 +23,13 @@ from holdfast.replay.source import Headers, Source, Taken
 
 logger = logging.getLogger(__name__)
 _AGAIN = 1.0  # seconds between two tries to tell the source
+_FOLLOWS = 1.0  # seconds in the topic of retries at least: if nothing is before it there, it is not to go in circles
 _BURIED: tuple[Outcome, ...] = ("dead", "parked")
 _MOST_OF_A_LANE = 1000  # held, where nothing waits elsewhere; the others of the key stay in the source
 
 Listener = Callable[[Settled], None]
+CallingBack = Callable[[Settled, Sent | None], tuple[str, bytes] | None]
+"""(outcome, the replay it comes from) -> URL and document of a callback, if somebody wants one."""
 
 
 class Settling:
@@ -39,18 +42,25 @@ class Settling:
         recorder: Recorder,
         report: ReplayReport,
         tell: Listener,
+        calling_back: CallingBack,
         clock: Callable[[], float],
         hold: float,
     ) -> None:
         self.trouble = ""  # why the source cannot be told
-        self.stopping = False
+        self.left_over: list[Taken] = []  # messages of captures that were leaving when they came: to arrive anew
+        self._stopping = asyncio.Event()
         self._source = source
         self._lanes = lanes
         self._recorder = recorder
         self._report = report
         self._tell = tell
+        self._calling_back = calling_back
         self._clock = clock
         self._hold = hold
+
+    def stop(self) -> None:
+        """From now on the source is told once: what it does not hear is told by the next start."""
+        self._stopping.set()
 
     async def conclude(
         self,
@@ -67,99 +77,164 @@ class Settling:
         value, headers = message if outcome in _BURIED else (b"", ())
         log = sent.log if sent else None
         record = Record(id=held.arrival.id, attempt=log, outcome=outcome, reason=reason, value=value, headers=headers)
-        if await self._recorder.record(record):
-            held.attempts += sent is not None
-            self._report.settled(held.arrival, held.attempts, outcome)
-            self._tell(_settled(held, outcome, reason, sent, self._clock()))
-        if outcome in _BURIED:
-            await self._until_told(lambda: self._bury(held, reason))
-        else:
-            await self._until_told(lambda: self._source.settle(_ours(held.takens)))
-        self.let_go(held)
+        held.is_leaving = True  # what comes from now on may be there to have it sent again
+        if not await self._record(held, record):
+            held.is_leaving = False
+            return
+        held.attempts += sent is not None
+        self._report.settled(held.arrival, held.attempts, outcome)
+        self._tell(_settled(held, outcome, reason, sent, self._clock()))
+        await self._close(held, reason if outcome in _BURIED else "")
 
     async def retry(self, held: Held, verdict: RetryLater, sent: Sent) -> None:
         """It waits, and everything of its key behind it."""
         due = self._clock() + verdict.delay
-        held.attempts += verdict.counts
-        held.due = due
         place = tier_for(verdict.delay, self._source.places, self._hold) or ""
         waits = Record(id=held.arrival.id, attempt=sent.log, counts=verdict.counts, due=due, place=place)
-        await self._recorder.record(waits)
-        if place:
-            await self._until_told(lambda: self._hand_on(held, place, due))
-            await self.clear_lane(held, place)
-        else:
-            held.claimed_until = 0.0  # asked for again when it is due
-            self._lanes.at(held, due)
+        if not await self._record(held, waits):
+            return
+        held.attempts += verdict.counts
+        held.due = due
+        if not place or not await self._hand_on(held, place, due):
+            self._lanes.at(held, due)  # asked for again then
+            return
+        await self.clear_lane(held, place)
 
     async def follow(self, held: Held, place: str) -> None:
-        """An older one of its key waits in that topic of retries: it goes there too, behind it."""
-        due = self._clock()  # when it gets there, the older one has been looked at
+        """An older one of its key waits in that topic of retries: it goes there too, and what is behind it."""
+        due = self._clock() + _FOLLOWS
         await self._recorder.record(Record(id=held.arrival.id, due=due, place=place))
-        await self._until_told(lambda: self._hand_on(held, place, due))
+        if await self._hand_on(held, place, due):
+            await self.clear_lane(held, place)
+        else:
+            self._lanes.at(held, due + _AGAIN)
 
     async def clear_lane(self, held: Held, place: str) -> None:
-        """It has been handed on: whatever of its key is here goes there too, in order; what comes meanwhile as well."""
+        """It has been handed on: whatever comes after it here goes there too, in order; what comes meanwhile as well.
+
+        Not once it is back: those that are left wait for it here.
+        """
+        while behind := self._followers(held):
+            due = self._clock() + _FOLLOWS
+            await self._recorder.record_all([Record(id=each.arrival.id, due=due, place=place) for each in behind])
+            for each in behind:
+                if not await self._take_along(held, each, place, due):
+                    self._drop(held)
+                    return
+        self._drop(held)
+
+    def _followers(self, held: Held) -> list[Held]:
+        return [] if held.is_back else self._lanes.behind(held)
+
+    async def _take_along(self, first: Held, held: Held, place: str, due: float) -> bool:
+        """False: it and those behind it stay, and find out for themselves what they wait for."""
+        if first.is_back:
+            return False
+        if not self._lanes.holds(held) or held.busy:
+            return True
         held.busy = True
-        while behind := self._lanes.behind(held):
-            await self.follow(behind[0], place)
-            self._lanes.drop(behind[0])
+        try:
+            if not await self._hand_on(held, place, due):
+                return False
+        finally:
+            held.busy = False
         self._lanes.drop(held)
+        return True
 
-    async def settled_elsewhere(self, held: Held, standing: Standing | None) -> None:
+    async def settled_elsewhere(self, held: Held, standing: Standing) -> None:
         """Somebody else has settled it, or a person has."""
-        await self._as_settled(held.takens, standing.state if standing else "")
+        await self._close(held, standing.state if standing.state in _BURIED else "")
+
+    async def duplicates(self, takens: Sequence[tuple[Taken, Standing]]) -> None:
+        """They name what was settled before; if that was all before a crash, the source was not told of it."""
+        for _ in takens:
+            self._report.duplicate()
+        for taken, standing in takens:
+            if standing.state in _BURIED:
+                await self._bury([taken], standing.state, _why(standing.state))
+        others = [taken for taken, standing in takens if standing.state not in _BURIED]
+        await self._until_told(lambda: self._source.settle(_ours(others)))
+
+    async def poison(self, takens: Sequence[Taken]) -> None:
+        """They name no capture."""
+        for taken in takens:
+            logger.warning("message is no capture", extra={"reason": taken.poison})
+            self._report.poison()
+            await self._bury([taken], "poison", _why(taken.poison))
+
+    async def give_back(self, held: Held) -> None:
+        """It is somebody else's now, who must not have to wait until our claim runs out."""
+        # As it came: what it has been through here since is in the store already.
+        await self._recorder.record(Record(id=held.arrival.id, due=held.due, place=held.takens[0].place))
         self.let_go(held)
-
-    async def duplicate(self, taken: Taken, standing: Standing) -> None:
-        """It names what was settled before; if that was all before a crash, the source was not told of it."""
-        self._report.duplicate()
-        await self._as_settled([taken], standing.state)
-
-    async def poison(self, taken: Taken) -> None:
-        """It names no capture."""
-        logger.warning("message is no capture", extra={"reason": taken.poison})
-        self._report.poison()
-        await self._until_told(lambda: self._source.bury(taken, "poison", _why(taken.poison)))
 
     def let_go(self, held: Held) -> None:
         """It is not ours any more: the next of its key is looked at."""
         key = held.arrival.key
-        following = self._lanes.drop(held)
-        if following and not following.busy:
-            following.claimed_until = 0.0
-            self._lanes.at(following, 0.0)
+        self._drop(held)
         if self._lanes.length(key) < _MOST_OF_A_LANE // 2:
             self._source.ask_again(key)
 
-    def has_room(self, taken: Taken) -> bool:
-        """Whether another one of its key can be held; if not it is set aside."""
+    def has_room(self, taken: Taken, standing: Standing) -> bool:
+        """Whether another one of its key can be held; if not it is set aside. What others wait for always can."""
         assert taken.arrival
-        if self._source.places or self._lanes.length(taken.arrival.key) < _MOST_OF_A_LANE:
+        if self._source.places or self._lanes.length(taken.arrival.key) < _MOST_OF_A_LANE or not standing.behind:
             return True
         self._source.set_aside(taken)
         return False
 
+    # -- the store --------------------------------------------------------------------------------------------------
+
+    async def _record(self, held: Held, record: Record) -> bool:
+        """Whether it has taken effect. If not, somebody else has had a say: the store is asked whose it is now."""
+        held.claimed_until = 0.0  # whatever happens from here on, it is not sent again without being asked for
+        if await self._recorder.record(record):
+            return True
+        self._lanes.at(held, 0.0)
+        return False
+
     # -- the source -------------------------------------------------------------------------------------------------
 
-    async def _as_settled(self, takens: Sequence[Taken], state: str) -> None:
+    async def _close(self, held: Held, buried: str) -> None:
+        """The source is told of each message that names it."""
+        if buried:
+            await self._bury(held.takens, buried, _why(buried, held))
+        else:
+            await self._until_told(lambda: self._source.settle(_ours(held.takens)))
+        self.let_go(held)
+
+    async def _bury(self, takens: Sequence[Taken], reason: str, headers: Headers) -> None:
+        """The first of them; the others are the same."""
         ours = _ours(takens)
-        if state in _BURIED and ours:
-            await self._until_told(lambda: self._source.bury(ours[0], state, _why(state)))
-            ours = ours[1:]
-        await self._until_told(lambda: self._source.settle(ours))
+        if not ours:
+            return
+        try:
+            await self._until_told(lambda: self._source.bury(ours[0], reason, headers))
+        except PoisonRecord as error:  # not even there: a capture's message is in the audit store as well
+            logger.warning("dead letter refused", extra={"reason": str(error)})
+            ours = [ours[0], *ours]
+        await self._until_told(lambda: self._source.settle(ours[1:]))
 
-    async def _bury(self, held: Held, reason: str) -> None:
-        first, *others = held.takens
-        await self._source.bury(first, reason, _why(reason, held))
-        if others:
-            await self._source.settle(others)
+    async def _hand_on(self, held: Held, place: str, due: float) -> bool:
+        """False: it will never be taken there. What is handed on may be back here before this is known."""
+        held.is_leaving = True
+        ours = _ours(held.takens)
+        attempts = (("holdfast-attempts", str(held.attempts).encode()),)
+        try:
+            if ours:
+                await self._until_told(lambda: self._source.hand_on(ours[0], place, due, attempts))
+        except PoisonRecord as error:
+            logger.warning("topic of retries refuses it", extra={"id": held.arrival.id, "reason": str(error)})
+            held.is_leaving = False
+            return False
+        await self._until_told(lambda: self._source.settle(ours[1:]))
+        return True
 
-    async def _hand_on(self, held: Held, place: str, due: float) -> None:
-        first, *others = held.takens
-        await self._source.hand_on(first, place, due, (("holdfast-attempts", str(held.attempts).encode()),))
-        if others:
-            await self._source.settle(others)
+    def _drop(self, held: Held) -> None:
+        following = self._lanes.drop(held)
+        if following and not following.busy:
+            following.claimed_until = 0.0
+            self._lanes.at(following, 0.0)
 
     async def _until_told(self, action: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -169,12 +244,19 @@ class Settling:
                 if not self.trouble:
                     logger.warning("outcomes cannot be passed on to the source", extra={"reason": str(error)})
                 self.trouble = str(error) or type(error).__name__
-                if self.stopping:
+                if self._stopping.is_set():
                     raise
-                await asyncio.sleep(_AGAIN)
+                await self._pause()
             else:
                 self.trouble = ""
                 return
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(_AGAIN):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
 
 
 def _ours(takens: Sequence[Taken]) -> list[Taken]:
@@ -193,7 +275,7 @@ def _settled(held: Held, outcome: Outcome, reason: str, sent: Sent | None, now: 
         captured=arrival.captured,
         outcome=outcome,
         reason=reason,
-        attempts=held.attempts,
+        attempts=held.attempts + (sent is not None),
         status=sent.log.status if sent else None,
         last_error=sent.log.error if sent else None,
         settled=now,

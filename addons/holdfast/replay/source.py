@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from holdfast.audit import Arrival
 
@@ -62,6 +62,12 @@ class Source(Protocol):
 
     def ask_again(self, key: str) -> None:
         """There is room for more of this key."""
+
+    async def wanted(self, ids: Sequence[str]) -> dict[str, Literal["discarded", "dead"]]:
+        """Younger ones wait for these: those that are here are given next. By id: which never will be, and why.
+
+        `discarded`: somebody has given it up where it was kept; `dead`: its record is damaged there.
+        """
 
     async def value(self, taken: Taken) -> tuple[bytes, Headers] | None:
         """The message: its value and its header. None if it is not there any more: somebody has discarded it."""

@@ -26,6 +26,9 @@ from holdfast.policy.spans import (
         ("retried", "attempts:2", 500, "500"),
         ("captured", "connection_refused", 503, "connection_refused"),
         ("captured", "connection_refused", 202, "connection_refused"),
+        ("captured", "accepted", 202, None),
+        ("captured", "queued", 202, None),
+        ("captured", "queued", 503, "503"),
         ("failed", "client_disconnected", None, "client_disconnected"),
         ("failed", "addon:Banner", 500, "addon:Banner"),
         ("rejected", "body_too_large", 413, None),
@@ -33,7 +36,7 @@ from holdfast.policy.spans import (
     ],
 )
 def test_which_requests_are_errors(fate: str, reason: str, status: int | None, error: str | None) -> None:
-    """The conventions for servers: 5xx is an error, 4xx is the client's; and what was captured has failed."""
+    """The conventions for servers: 5xx is an error, 4xx is the client's; what was sent and captured has failed."""
     assert request_error(fate, reason, status) == error
 
 

@@ -52,8 +52,8 @@ def server(text: str) -> Endpoint:
 def prepared(places: Places, capture: Capture, message: Message) -> ReplayRequest:
     """As the replayer would send it: unsealed, with what the profile attaches. HoldfastError, saying why, if not."""
     rules = places.replayer.request_rules() if places.replayer else RequestRules()
-    preparation = Preparation(rules, continues_spans=True)
-    preparation.follow_keys(places.sink.seal_key if places.sink else "")
+    keys = places.sink.seal_key if places.sink else ""
+    preparation = Preparation(rules, lambda: keys, continues_spans=lambda: True)
     made = preparation.prepared(message.value, capture.attempts + 1)
     if isinstance(made, Unsendable):
         raise HoldfastError(f"{capture.id} cannot be sent: {_WHY.get(made.reason, made.reason)}")

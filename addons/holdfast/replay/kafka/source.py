@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 from holdfast.errors import StoreUnavailable
 from holdfast.replay.kafka.buffer import Buffer, Position
@@ -81,6 +82,10 @@ class KafkaSource:
 
     def ask_again(self, key: str) -> None:
         """Nothing was set aside."""
+
+    async def wanted(self, ids: Sequence[str]) -> dict[str, Literal["discarded", "dead"]]:
+        """Nothing is found by its id in Kafka."""
+        return {}
 
     async def value(self, taken: Taken) -> tuple[bytes, Headers]:
         at = _position(taken)
