@@ -174,6 +174,8 @@ async def test_what_the_upstream_refuses_for_good_is_a_dead_letter_with_its_last
     headers = dict(letter.headers() or [])
     assert (headers["holdfast-id"], headers["holdfast-reason"]) == (bad.id.encode(), b"status_422")
     assert headers["holdfast-attempts"] == b"1"
+    answer = json.loads(headers["holdfast-answer"])
+    assert (answer["server"], answer["status"], answer["body"]) == (origin.url, 422, "ok")
     assert len(origin.log) == 1
 
 

@@ -7,6 +7,7 @@ undone: telling the source is tried until it works. Whoever calls these has made
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -15,6 +16,7 @@ from holdfast.errors import BrokerUnavailable, PoisonRecord, StoreUnavailable
 from holdfast.gateway import Settled
 from holdfast.policy.replaying.schedule import tier_for
 from holdfast.policy.replaying.verdict import RetryLater
+from holdfast.policy.wire import encode_body, first_value
 from holdfast.replay.lanes import Held, Lanes
 from holdfast.replay.recorder import Recorder
 from holdfast.replay.report import ReplayReport
@@ -24,6 +26,7 @@ from holdfast.replay.source import Headers, Source, Taken
 logger = logging.getLogger(__name__)
 _AGAIN = 1.0  # seconds between two tries to tell the source
 _FOLLOWS = 1.0  # seconds in the topic of retries at least: if nothing is before it there, it is not to go in circles
+_SHOWN = 1024  # bytes of the last answer's body in a dead letter's header
 _BURIED: tuple[Outcome, ...] = ("dead", "parked")
 _MOST_OF_A_LANE = 1000  # held, where nothing waits elsewhere; the others of the key stay in the source
 
@@ -75,16 +78,24 @@ class Settling:
         if outcome == "dead" and held.redrive:
             outcome = "parked"
         value, headers = message if outcome in _BURIED else (b"", ())
-        log = sent.log if sent else None
-        record = Record(id=held.arrival.id, attempt=log, outcome=outcome, reason=reason, value=value, headers=headers)
+        settled = _settled(held, outcome, reason, sent, self._clock())
+        record = Record(
+            id=held.arrival.id,
+            attempt=sent.log if sent else None,
+            outcome=outcome,
+            reason=reason,
+            value=value,
+            headers=headers,
+            callback=self._calling_back(settled, sent),
+        )
         held.is_leaving = True  # what comes from now on may be there to have it sent again
         if not await self._record(held, record):
             held.is_leaving = False
             return
-        held.attempts += sent is not None
+        held.attempts = settled.attempts
         self._report.settled(held.arrival, held.attempts, outcome)
-        self._tell(_settled(held, outcome, reason, sent, self._clock()))
-        await self._close(held, reason if outcome in _BURIED else "")
+        self._tell(settled)
+        await self._close(held, reason if outcome in _BURIED else "", sent)
 
     async def retry(self, held: Held, verdict: RetryLater, sent: Sent) -> None:
         """It waits, and everything of its key behind it."""
@@ -195,10 +206,10 @@ class Settling:
 
     # -- the source -------------------------------------------------------------------------------------------------
 
-    async def _close(self, held: Held, buried: str) -> None:
-        """The source is told of each message that names it."""
+    async def _close(self, held: Held, buried: str, sent: Sent | None = None) -> None:
+        """The source is told of each message that names it; `buried` is why it is dead."""
         if buried:
-            await self._bury(held.takens, buried, _why(buried, held))
+            await self._bury(held.takens, buried, _why(buried, held, sent))
         else:
             await self._until_told(lambda: self._source.settle(_ours(held.takens)))
         self.let_go(held)
@@ -284,8 +295,19 @@ def _settled(held: Held, outcome: Outcome, reason: str, sent: Sent | None, now: 
     )
 
 
-def _why(reason: str, held: Held | None = None) -> Headers:
+def _why(reason: str, held: Held | None = None, sent: Sent | None = None) -> Headers:
+    """What goes into the header of a dead letter: the reason, the attempts, the last answer."""
     fields = [("holdfast-reason", reason.encode("utf-8", "replace")[:500])]
     if held:
-        fields.append(("holdfast-attempts", str(held.attempts).encode()))
+        fields.append(("holdfast-attempts", str(held.attempts + (sent is not None)).encode()))
+    if sent:
+        fields.append(("holdfast-answer", _last_answer(sent)))
     return tuple(fields)
+
+
+def _last_answer(sent: Sent) -> bytes:
+    """JSON of the server, its status or the error, and the beginning of the body; the whole is in the audit store."""
+    log = sent.log
+    body, encoding = encode_body(log.body[:_SHOWN], first_value(log.headers, "content-type"))
+    told = {"server": log.server, "status": log.status, "error": log.error, "body": body, "body_encoding": encoding}
+    return json.dumps(told | {"body_truncated": log.body_truncated or len(log.body) > _SHOWN}).encode()
