@@ -299,7 +299,7 @@ def _why(reason: str, held: Held | None = None, sent: Sent | None = None) -> Hea
     """What goes into the header of a dead letter: the reason, the attempts, the last answer."""
     fields = [("holdfast-reason", reason.encode("utf-8", "replace")[:500])]
     if held:
-        fields.append(("holdfast-attempts", str(held.attempts + (sent is not None)).encode()))
+        fields.append(("holdfast-attempts", str(held.attempts).encode()))
     if sent:
         fields.append(("holdfast-answer", _last_answer(sent)))
     return tuple(fields)

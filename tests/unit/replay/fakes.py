@@ -272,6 +272,7 @@ class FakeSource:
     fault: Exception | None = None
     take_fault: Exception | None = None
     refuses: Exception | None = None  # of `bury` and `hand_on`
+    refused: set[str] = field(default_factory=set)  # only these, where there are any
     woken: Callable[[], None] = lambda: None
     starts: int = 0
     stops: int = 0
@@ -316,23 +317,21 @@ class FakeSource:
         self.settled += [str(each.position) for each in messages]
 
     async def bury(self, message: Taken, reason: str, headers: Headers) -> None:
-        self._maybe()
-        if self.refuses:
-            raise self.refuses
+        self._maybe(message)
         self.buried.append((str(message.position), reason, headers))
 
     async def hand_on(self, message: Taken, place: str, due: float, headers: Headers) -> None:
-        self._maybe()
-        if self.refuses:
-            raise self.refuses
+        self._maybe(message)
         self.handed_on.append((str(message.position), place, due))
 
     async def health(self) -> SourceHealth:
         return SourceHealth(ok=True, detail="")
 
-    def _maybe(self) -> None:
+    def _maybe(self, message: Taken | None = None) -> None:
         if self.fault:
             raise self.fault
+        if message and self.refuses and (not self.refused or message.position in self.refused):
+            raise self.refuses
 
 
 # --- an upstream ---

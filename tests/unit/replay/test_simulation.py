@@ -35,7 +35,7 @@ async def misfortune(world: World, seconds: float) -> None:  # noqa: C901 - a br
         elif kind == 4:
             world.source_away = not world.source_away
         elif kind < 7:
-            world.upstream[dice.choice(("", "own"))] = dice.choice(("", "", "refused", "500", "hangs"))
+            world.upstream[dice.choice(("", "own"))] = dice.choice(("", "", "refused", "500", "hangs", "stuck"))
         elif kind == 7:
             world.flaky = dice.choice((0.0, 0.02, 0.2))
         elif kind == 8 and len(world.nodes) > 1:

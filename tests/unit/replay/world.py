@@ -254,7 +254,8 @@ class World:
         self.by_hand: list[asyncio.Future[Any]] = []  # what a person has begun
         self.reached: dict[str, list[float]] = defaultdict(list)  # when a request of it reached the upstream
         self.well: set[str] = set()  # answered with 200
-        self.on_their_way: dict[str, tuple[str, str]] = {}  # key -> node, id
+        self.on_their_way: dict[str, tuple[str, str, float]] = {}  # key -> node, id, since when
+        self.store_failed = 0.0  # when it did last: a claim that cannot be renewed runs out
         self.broken: list[str] = []  # what must not be
         self.flaky = 0.0
         self.store_away = self.source_away = False
@@ -320,8 +321,10 @@ class World:
             return fakes.sent(None, "connection_refused", unreachable=True)
         self._look_at(node, name, key, now)
         self.reached[name].append(now)
-        self.on_their_way[key] = node.name, name
+        self.on_their_way[key] = node.name, name, now
         try:
+            if wrong == "stuck":  # for longer than any claim
+                await asyncio.sleep(1.5 * CLAIM)
             if wrong == "hangs":
                 await asyncio.sleep(2.0)
                 return fakes.sent(None, "http_response_timeout")
@@ -348,7 +351,8 @@ class World:
         if older:
             self.broken.append(f"{now:.2f} {name} was sent by {node.name} before {older}")
         other = self.on_their_way.get(key)
-        if other and other[1] not in self.meddled and name not in self.meddled:
+        excused = other is not None and self.store_failed >= other[2]
+        if other and not excused and other[1] not in self.meddled and name not in self.meddled:
             self.broken.append(f"{now:.2f} {name} was sent by {node.name} while {other} was on its way")
 
     # -- nodes ------------------------------------------------------------------------------------------------------
@@ -420,7 +424,7 @@ class Node:
         """`kill -9`: nothing that it does from now on leaves the process."""
         self.is_dead = True
         self.died.set()
-        for key, (node, _) in list(self.world.on_their_way.items()):
+        for key, (node, _, _) in list(self.world.on_their_way.items()):
             if node == self.name:
                 del self.world.on_their_way[key]
 
@@ -486,13 +490,16 @@ class _Shaky:
             await self._node.step()
             if name == "start":
                 self._node.wake = args[0]
+            is_store = isinstance(self._fault, StoreUnavailable)
             away = world.source_away if isinstance(self._fault, BrokerUnavailable) else world.store_away
             if name not in ("stop", "start") and (away or world.dice.random() < world.flaky):
+                world.store_failed = world.loop.now() if is_store else world.store_failed
                 raise self._fault
             result = await method(*args)
             await self._node.step()
             # A source that has given something has given it; only what changes something may fail without a word.
             if name not in ("stop", "start", "take", "value", "wanted") and world.dice.random() < world.flaky:
+                world.store_failed = world.loop.now() if is_store else world.store_failed
                 raise self._fault
             return result
 
