@@ -75,3 +75,8 @@ class Rig:
 
     def figure(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0
+
+
+def endless(route: str = "") -> ReplayRules:
+    """Tried for ever, a second apart."""
+    return fakes.rules(attempts=10_000)
