@@ -170,7 +170,7 @@ def test_only_what_the_image_needs_is_sent_to_the_builder() -> None:
 
 def test_the_compose_file_has_the_gateway_and_everything_around_it() -> None:
     """One command for the whole scene."""
-    assert set(SERVICES) >= {"gateway", "origin", "redis", "kafka", "postgres", "prometheus"}
+    assert set(SERVICES) >= {"gateway", "consumer", "origin", "redis", "kafka", "postgres", "prometheus"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -185,8 +185,8 @@ def test_a_service_gives_up_what_it_does_not_need(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_says_whether_it_is_healthy(service: str) -> None:
-    """The gateway's check is in its image; every dependency waits for health, not for a started process."""
-    assert "healthcheck" in SERVICES[service] or service == "gateway"
+    """The gateway's check is in its image, and the consumer's with it; every dependency waits for health, not for a started process."""
+    assert "healthcheck" in SERVICES[service] or service in ("gateway", "consumer")
     for name, how in SERVICES[service].get("depends_on", {}).items():
         assert name in SERVICES
         assert how == {"condition": "service_healthy"}
@@ -224,7 +224,7 @@ def test_volumes_and_configs_that_are_used_are_declared() -> None:
 def test_prometheus_scrapes_the_gateway_with_its_token() -> None:
     """The control surface answers a foreign address only with one."""
     (job,) = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
-    assert job["static_configs"] == [{"targets": ["gateway:9900"]}]
+    assert job["static_configs"] == [{"targets": ["gateway:9900", "consumer:9900"]}]
     (mounted,) = SERVICES["prometheus"]["configs"]
     assert job["authorization"]["credentials_file"] == mounted["target"]
     assert (
