@@ -26,7 +26,9 @@ from mitmproxy.proxy.layers.http import (
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
+    RequestProtocolError,
 )
+from mitmproxy.proxy.layers.http._events import ErrorCode
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.server import ConnectionHandler
 
@@ -39,13 +41,15 @@ type Mode = ProxyMode  # of the proxy, as a flow's `client_conn.proxy_mode` has 
 
 
 class Scripted(HttpConnection):
-    """Says one request, and hears nothing."""
+    """Says one request, and hears nothing; its end is that of the request."""
 
     def __init__(self, context: Context, flow: HTTPFlow) -> None:
         super().__init__(context, context.client)
         self._flow = flow
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, events.ConnectionClosed):
+            yield ReceiveHttp(RequestProtocolError(STREAM, "nobody waits for the answer any more", ErrorCode.CANCEL))
         if not isinstance(event, events.Start):
             return
         request, content = self._flow.request, self._flow.request.raw_content
@@ -85,10 +89,16 @@ class BackgroundHandler(ConnectionHandler):
         assert isinstance(live, Proxyserver)
         with live.register_connection(self.client.id, self):  # type: ignore[arg-type]  # timers find it by its id
             await self.server_event(events.Start())
-            await self._ended.wait()
-            for io in list(self.transports.values()):
-                if io.handler:
-                    io.handler.cancel("the request has ended")
+            try:
+                await self._ended.wait()
+            except asyncio.CancelledError:
+                # As when a client leaves: the attempt under way ends, and whoever counts it is told.
+                await self.server_event(events.ConnectionClosed(self.client))
+                raise
+            finally:
+                for io in list(self.transports.values()):
+                    if io.handler:
+                        io.handler.cancel("the request has ended")
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
         await ctx.master.addons.handle_lifecycle(hook)

@@ -6,6 +6,7 @@ an addon that signs requests signs it; what is in its exchange keeps it from bei
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ UNREACHED = frozenset(
      "tls_certificate_error", "destination_unavailable", "destination_ip_unroutable", "connection_limit_reached"}
 )  # fmt: skip  # RFC 9209, section 2.3: no server has seen the request
 _GRPC_UNKNOWN = 2
+_ENDLESS = "http_response_incomplete"  # RFC 9209, section 2.3.13
+_BESIDES = 2.0  # seconds for hooks
 _WITH_BODY = ("POST", "PUT", "PATCH")  # RFC 9110, section 8.6
 
 
@@ -53,11 +56,20 @@ class ChainSender:
         self._clock = clock
 
     async def send(self, request: ReplayRequest, capture_id: str) -> Sent:
-        """Waits for the outcome, which the upstream's timeouts and deadline bound."""
+        """Waits for the outcome, which the upstream's timeouts and deadline bound; an answer without an end, we do."""
         began = self._clock()
         known = {"replay": capture_id}
-        flow = await send_in_background(_as_request(request, began), self._gateway.leg, current_mode(), known)
+        try:
+            async with asyncio.timeout(self._longest()):
+                flow = await send_in_background(_as_request(request, began), self._gateway.leg, current_mode(), known)
+        except TimeoutError:
+            return _unended(began, self._clock())
         return self._sent(flow, began)
+
+    def _longest(self) -> float:
+        """Seconds that no replay takes but one whose answer goes on and on, or that a person has intercepted."""
+        bounds = [plan.bounds for plan in self._gateway.leg.plans.values()]
+        return 2 * max(each.deadline + each.read_timeout for each in bounds) + _BESIDES
 
     def _sent(self, flow: HTTPFlow, began: float) -> Sent:
         exchange, response = exchange_of(flow), flow.response
@@ -90,6 +102,11 @@ class ChainSender:
             unreachable=unreachable,
         )
         return Sent(answer, log, answered=status is not None and error != f"http_{status}")
+
+
+def _unended(began: float, now: float) -> Sent:
+    log = AttemptLog(at=began, server="", error=_ENDLESS, duration_ms=round((now - began) * 1000, 3))
+    return Sent(Answer(error=_ENDLESS), log, answered=True)
 
 
 def _as_request(request: ReplayRequest, now: float) -> Request:

@@ -205,6 +205,21 @@ async def test_once_it_is_back_nothing_follows_it_any_more() -> None:
 
 
 @in_virtual_time
+async def test_it_may_come_back_while_those_behind_it_are_being_handed_on() -> None:
+    """Those that are still here stay."""
+    async with scene(PLACES) as at:
+        one, _, three = await at.hold("1", "2", "3")
+        at.source.refuses, at.source.refused = BrokerUnavailable("slow"), {"2"}
+        task = asyncio.create_task(at.settling.retry(one, RetryLater(25.0, counts=True), sent(500)))
+        await settle_down()
+        one.is_back = True
+        at.source.refuses = None
+        await task
+        assert [name for name, *_ in at.source.handed_on] == ["1", "2"]
+        assert at.lanes.ripe(fakes.epoch(), 5) == [three]
+
+
+@in_virtual_time
 async def test_an_older_one_that_has_come_meanwhile_is_not_handed_on_with_the_younger() -> None:
     """It goes before them."""
     async with scene(PLACES) as at:
