@@ -185,7 +185,7 @@ def test_a_service_gives_up_what_it_does_not_need(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_says_whether_it_is_healthy(service: str) -> None:
-    """Gateway's and consumer's check is in their image; every dependency waits for health, not for a started process."""
+    """Gateway's and consumer's check is in their image; every dependency waits for health, not for a start."""
     assert "healthcheck" in SERVICES[service] or service in ("gateway", "consumer")
     for name, how in SERVICES[service].get("depends_on", {}).items():
         assert name in SERVICES
