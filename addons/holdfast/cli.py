@@ -52,7 +52,7 @@ def _call(args: argparse.Namespace) -> int:
         main_origin(args.host, args.port)
         return 0
     if args.command == "captures":
-        from holdfast.commands.captures.asking import captures
+        from holdfast.commands.captures.acting import captures
 
         return captures(args)
     if args.command == "purge":

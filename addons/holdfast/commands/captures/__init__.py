@@ -1,6 +1,7 @@
 """`holdfast captures`: what became of captured requests, whether or not a gateway is running, and what to do about it.
 
 arguments   the command line
+acting      from the command line to its action
 asking      which captures are meant, and where they are
 text        what people are shown; nothing that came from a client reaches the terminal as a control sequence
 looking     list, show, export

@@ -1,9 +1,8 @@
-"""Which captures a command is about, and where they are; and the way from the command line to its action."""
+"""Which captures a command is about, and where they are."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 import time
@@ -20,22 +19,6 @@ from holdfast.profile.load import load_profile
 from holdfast.profile.settings import Profile
 
 AT_ONCE = 200
-
-
-def captures(args: argparse.Namespace) -> int:
-    """Dispatch to the action. ValueError for a filter or a server that cannot be meant."""
-    from holdfast.commands.captures import differing, discarding, looking, sending
-
-    actions = {
-        "list": looking.listed,
-        "show": looking.shown,
-        "export": looking.exported,
-        "replay": sending.replayed,
-        "redrive": sending.redriven,
-        "discard": discarding.discarded,
-        "diff": differing.compared,
-    }
-    return asyncio.run(actions[args.action](args))
 
 
 def profile_of(args: argparse.Namespace) -> Profile:
