@@ -53,6 +53,7 @@ class ReplayerAddon:
     def __init__(self, settings: ReplayerSettings, gateway: Gateway) -> None:
         self._gateway = gateway
         self._settings = settings
+        self._rules = settings.rules()
         self._audit: Audit | None = None
         self._fault = "not open yet"
         self._source: Source | None = None
@@ -81,7 +82,7 @@ class ReplayerAddon:
     def reload(self, settings: ReplayerSettings) -> None:
         """These hold for replays from now on; where they come from and are kept stays as it was."""
         self._keys = settings.signing_keys()
-        self._settings = settings
+        self._settings, self._rules = settings, settings.rules()
         self._note_keys()
         if self._callbacks:
             self._callbacks.keys = self._keys
@@ -153,7 +154,7 @@ class ReplayerAddon:
             audit,
             self._sender,
             self._preparation.prepare,
-            self._rules,
+            self._rules_of,
             self._queues,
             self._report,
             self._tell,
@@ -185,8 +186,8 @@ class ReplayerAddon:
         sink = settings_in(self._gateway.profile)
         return sink.seal_key if sink else ""
 
-    def _rules(self, route: str) -> ReplayRules:
-        return self._settings.rules(route)
+    def _rules_of(self, route: str) -> ReplayRules:
+        return self._rules.get(route) or self._rules[""]
 
     async def _opened(self) -> Audit:
         """An audit store that is away is waited for."""

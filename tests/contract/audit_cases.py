@@ -91,3 +91,19 @@ def settled(name: str, outcome: Outcome = "delivered", **changes: Any) -> Record
 async def state_of(audit: Audit, name: str) -> str:
     found = await audit.entry(name)
     return found.state if found else "unknown"
+
+
+@pytest.fixture(params=STORES)
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    async with a_place(request, tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+async def audit(place: Place) -> Audit:
+    return await place.open()
+
+
+@pytest.fixture
+def clock(place: Place) -> FixedClock:
+    return place.clock

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from holdfast.audit import Audit
-from holdfast.testing import FixedClock
-from tests.contract.audit_cases import STORES, Place, a_place
+from tests.contract.audit_cases import audit, clock, place
 from tests.services.redis import RedisCluster
+
+__all__ = ["audit", "clock", "place", "redis_cluster"]
 
 
 @pytest.fixture(scope="session")
@@ -19,19 +18,3 @@ def redis_cluster(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> I
     assert redis_url
     with RedisCluster(tmp_path_factory.mktemp("redis-cluster")) as cluster:
         yield cluster
-
-
-@pytest.fixture(params=STORES)
-async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    async with a_place(request, tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-async def audit(place: Place) -> Audit:
-    return await place.open()
-
-
-@pytest.fixture
-def clock(place: Place) -> FixedClock:
-    return place.clock

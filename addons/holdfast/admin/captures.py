@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.admin.page import Guarded, Page
-from holdfast.captures import Choice, parse_states
+from holdfast.captures import Capture, Choice, parse_states
 from holdfast.captures.documents import summary, whole
 from holdfast.captures.opening import GatewayCaptures, Places
 from holdfast.captures.view import Captures
@@ -12,7 +12,6 @@ from holdfast.gateway import Gateway
 from holdfast.policy.since import parse_since
 
 MOST = 1000
-_NO_CAPTURE = "there is no capture of this id here"
 
 
 class OfCaptures(Guarded):
@@ -33,6 +32,17 @@ class OfCaptures(Guarded):
             self.send_problem(404, "No captures", "the profile has no failure_sink")
             return None
         return self._stores.captures()
+
+    async def found(self, capture_id: str) -> tuple[Captures, Capture] | None:
+        """The one that is meant, and the stores it is from; None where the call has been answered."""
+        captures = self.captures()
+        if captures is None:
+            return None
+        capture = await captures.get(capture_id)
+        if capture is None:
+            self.send_problem(404, "No such capture", "there is no capture of this id here")
+            return None
+        return captures, capture
 
     def places(self) -> Places:
         """Where they are."""
@@ -86,13 +96,10 @@ class CapturePage(OfCaptures):
     async def get(self, capture_id: str) -> None:
         """Where it stands, the envelope as it is published, and its replays."""
         try:
-            captures = self.captures()
-            if captures is None:
+            found = await self.found(capture_id)
+            if found is None:
                 return
-            capture = await captures.get(capture_id)
-            if capture is None:
-                self.send_problem(404, "No such capture", _NO_CAPTURE)
-                return
+            captures, capture = found
             self.send_json(whole(capture, await captures.message(capture.id), await captures.attempts(capture.id)))
         except StoreUnavailable as e:
             self.send_away(e)
@@ -104,13 +111,10 @@ class CaptureReplay(OfCaptures):
     async def post(self, capture_id: str) -> None:
         """202 once that is noted; 409 if it is pending; 410 if its request is not kept here any more."""
         try:
-            captures = self.captures()
-            if captures is None:
+            found = await self.found(capture_id)
+            if found is None:
                 return
-            capture = await captures.get(capture_id)
-            if capture is None:
-                self.send_problem(404, "No such capture", _NO_CAPTURE)
-                return
+            captures, capture = found
             places = self.places()
             if not places.is_replayed:
                 self.send_problem(409, "Not replayed", "the profile has no replayer, so it would not be sent")

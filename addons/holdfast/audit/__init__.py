@@ -153,6 +153,11 @@ class AuditStats:
     callbacks: int = 0  # to be posted, now or later; those that were given up are not among them
 
 
+def outcome_id(capture_id: str, redrive: int) -> str:
+    """The same for an outcome however often it is sent, and another one once a person has had it sent again."""
+    return f"{capture_id}-{redrive}"
+
+
 @dataclass(frozen=True, slots=True)
 class Callback:
     """One outcome to be posted. `id` is the queue's, `event_id` the receiver's; `tries` how many have failed so far.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from holdfast.audit import Arrival, AttemptLog, Callback, DeadLetter, Entry, State
+from holdfast.audit import Arrival, AttemptLog, Callback, DeadLetter, Entry, State, outcome_id
 from holdfast.policy.wire import HeaderMap
 
 HELD = (
@@ -233,4 +233,4 @@ def letter_of(row: Any) -> DeadLetter:
 def callback_of(row: Any) -> Callback:
     """From a row of `CALLBACK`."""
     id_, event_id, redrive, url, document, tries = row
-    return Callback(id_, f"{loaded(event_id)}-{redrive}", loaded(url), bytes(document), tries)
+    return Callback(id_, outcome_id(loaded(event_id), redrive), loaded(url), bytes(document), tries)

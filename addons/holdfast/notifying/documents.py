@@ -80,11 +80,6 @@ def outcome_document(settled: Settled, answer: UpstreamAnswer | None) -> bytes:
     return _encoded(f"holdfast.capture.{settled.outcome}", settled.settled, data)
 
 
-def outcome_id(settled: Settled) -> str:
-    """The same for an outcome however often it is sent, and another one once a person has had it sent again."""
-    return f"{settled.id}-{settled.redrive}"
-
-
 def rfc3339(moment: float) -> str:
     """Epoch seconds as RFC 3339 has it, in UTC, to the millisecond."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

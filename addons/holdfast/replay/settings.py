@@ -141,16 +141,17 @@ class ReplayerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def __post_init__(self) -> None:
         self.request_rules()
-        for name in ("", *self.routes):
-            self.rules(name)
+        self.rules()
 
     def request_rules(self) -> RequestRules:
         """How a record becomes a request again. ValueError for a field that cannot be attached."""
         return RequestRules(attach=tuple(self.attach.items()), idempotency_key=self.idempotency_key)
 
-    def rules(self, route: str) -> ReplayRules:
-        """Of one route."""
-        own = self.routes.get(route) or RouteReplay()
+    def rules(self) -> dict[str, ReplayRules]:
+        """By route; those of all other routes under the empty name."""
+        return {"": self._rules(RouteReplay()), **{name: self._rules(own) for name, own in self.routes.items()}}
+
+    def _rules(self, own: RouteReplay) -> ReplayRules:
         expires = self.expires_after if own.expires_after is None else own.expires_after
         return ReplayRules(
             delivered=Statuses(self.delivered if own.delivered is None else own.delivered),

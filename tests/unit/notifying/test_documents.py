@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from holdfast.audit import outcome_id
 from holdfast.gateway import Settled
-from holdfast.notifying.documents import notice_document, outcome_document, outcome_id, rfc3339
+from holdfast.notifying.documents import notice_document, outcome_document, rfc3339
 from holdfast.policy.envelope import UpstreamAnswer
 from holdfast.policy.notices import Notice, Trouble
 
@@ -130,7 +131,7 @@ def test_an_outcome_with_its_answer() -> None:
 
 def test_the_id_of_an_outcome_is_its_own() -> None:
     """The same each time it is sent; another for what came of a redrive."""
-    assert outcome_id(SETTLED) == f"{ID}-2"
+    assert outcome_id(SETTLED.id, SETTLED.redrive) == f"{ID}-2"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ def test_a_route_differs_in_what_it_names_and_in_nothing_else() -> None:
         delivered=("2xx",),
         routes={"own": RouteReplay(attempts=2, delivered=("404",), show_answer=True)},
     )
-    own, other = made.rules("own"), made.rules("other")
+    rules = made.rules()
+    own, other = rules["own"], rules[""]
     assert (own.attempts, other.attempts) == (2, 7)
     assert own.expires_after == other.expires_after == 3600.0
     assert 404 in own.delivered
