@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.browser import RealBrowser, open_browser
 from tests.e2e.harness import environment, until
 from tests.services.process import free_port, leash
 
@@ -74,3 +75,10 @@ async def sample(tmp_path: Path) -> AsyncIterator[SampleOrigin]:
         yield origin
     finally:
         await origin.stop()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[RealBrowser]:
+    """A real browser of the test's own."""
+    async with open_browser() as opened:
+        yield opened

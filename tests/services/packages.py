@@ -12,6 +12,7 @@ from pathlib import Path
 
 # Program -> Debian packages that bring it; the first one that the machine's sources know is taken.
 NEEDED = {
+    "chromium": ["chromium", "chromium-browser"],
     "curl": ["curl"],
     "java": ["openjdk-17-jre-headless", "default-jre-headless"],
     "mvn": ["maven"],
