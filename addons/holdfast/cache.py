@@ -14,19 +14,20 @@ from mitmproxy.connection import Client
 from mitmproxy.http import Headers, HTTPFlow
 
 from holdfast.answering import as_response
+from holdfast.caching.explaining import explained, passed_by
 from holdfast.caching.filling import SERVED, Fill, Filling
-from holdfast.caching.flow import Asked, answer_from, asked_by, asked_of_url, storable, ttl_of, unsaid, without
+from holdfast.caching.flow import Asked, answer_from, asked_by, storable, ttl_of, unsaid, without
 from holdfast.caching.purging import Purging
-from holdfast.caching.report import CacheReport, StoreFigures, explained, health_of, put_answer, strip
+from holdfast.caching.report import CacheReport, StoreFigures, health_of, put_answer, strip
 from holdfast.caching.rewarming import Rewarming, Wanted
 from holdfast.caching.settings import CacheSettings
 from holdfast.exchange import exchange_of, route_of
-from holdfast.gateway import Gateway, Health
+from holdfast.gateway import Gateway, Health, WouldDo
 from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
 from holdfast.policy.caching.freshness import with_date
 from holdfast.policy.caching.invalidation import Resource, invalidated
 from holdfast.policy.caching.key import cache_key, uncacheable_reason
-from holdfast.policy.caching.model import CacheRules, Fields, StoredResponse
+from holdfast.policy.caching.model import CacheRules, StoredResponse
 from holdfast.policy.caching.reuse import (
     ERRORS,
     Fresh,
@@ -96,18 +97,17 @@ class Cache:
         """Make unusable, or with `soft` stale. ValueError for what is no tag or URL, StoreUnavailable if it fails."""
         return await self._purging.purge(tags=tags, urls=urls, everything=everything, soft=soft)
 
-    async def explain(self, method: str, url: str, fields: Fields) -> dict[str, object]:
-        """What would become of such a request from here on, and what decides. Nothing is sent, nothing changes."""
-        router, forwarded = self._gateway.router, self._gateway.profile.upstream.forwarded
-        asked = asked_of_url(method, url, fields, router, forwarded=forwarded)
-        if asked.route in self._settings.skip:
-            return {"decision": "pass", "because": "skip", "route": asked.route}
-        passes = uncacheable_reason(method, asked.scheme, asked.host, asked.target, asked.fields, self._key_rules)
-        if passes:
-            return {"decision": "pass", "because": passes, "route": asked.route}
-        key = self._key(asked)
-        lookup = await self._store.get(key, asked.fields)
-        return {"route": asked.route} | explained(key, lookup, self._decide(asked, key, lookup))
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """What would become of such a request from here on, and what decides."""
+        if flow.response:
+            return WouldDo(False, "it has its answer already")
+        asked = asked_by(flow)
+        if self._purging.is_ours(asked.method):
+            return WouldDo(True, "a purge, answered where `purge_from` allows the client", answers=True)
+        if passes := "skip" if asked.route in self._settings.skip else self._passes(asked):
+            return passed_by(passes)
+        lookup = await self._store.get(key := self._key(asked), asked.fields)
+        return explained(key, lookup, self._decide(asked, key, lookup))
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -129,11 +129,7 @@ class Cache:
         if route_of(flow) in self._settings.skip or "replay" in exchange_of(flow):
             return
         asked = asked_by(flow)
-        reason = uncacheable_reason(
-            *(asked.method, asked.scheme, asked.host, asked.target, asked.fields, self._key_rules),
-            has_body=asked.has_body,
-        )
-        if reason:
+        if reason := self._passes(asked):
             self._report.passed(flow, Pass(reason, "method" if reason == "method" else "bypass"))
             return
         key = self._key(asked)
@@ -143,6 +139,10 @@ class Cache:
         if refresh and not isinstance(decision, Validate | Miss):
             decision = Validate("refresh", "stale", 0.0, 0.0) if lookup.response else Miss("refresh", "miss")
         await self._act(flow, asked, key, lookup, decision)
+
+    def _passes(self, asked: Asked) -> str | None:
+        described = asked.method, asked.scheme, asked.host, asked.target, asked.fields
+        return uncacheable_reason(*described, self._key_rules, has_body=asked.has_body)
 
     def _decide(self, asked: Asked, key: str, lookup: Lookup) -> Reuse:
         found, now, soft, rules = lookup.response, self._now(), lookup.soft, self._rules_for(asked)

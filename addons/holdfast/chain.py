@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from mitmproxy.hooks import all_hooks
 from mitmproxy.options import Options
@@ -25,12 +25,14 @@ from holdfast.engine.pacing import client_connection
 from holdfast.engine.timers import Timers
 from holdfast.engine.upstream import UpstreamLeg, engine_options
 from holdfast.errors import Fault, ProfileError
+from holdfast.explaining.chain import explained_request
 from holdfast.failure_sink import FailureSink
 from holdfast.gateway import Gateway, HealthCheck, OutcomeListener, ReplayLedger, ResponseCache, RouteNaming
 from holdfast.guard import Guard
 from holdfast.intake import Intake
 from holdfast.metrics import Metrics
 from holdfast.notifier import Notifier
+from holdfast.policy.caching.model import Fields
 from holdfast.profile.entries import path_of
 from holdfast.profile.settings import AddonEntry, Profile
 from holdfast.registry import resolve, settings_class
@@ -111,6 +113,11 @@ class Chain:
                 found[name] = wanted
         return found
 
+    async def explain(self, method: str, url: str, fields: Fields) -> dict[str, Any]:
+        """What all of them would do with a request. ValueError for what is none."""
+        named = [(member.entry.name, member.addon) for member in self.members]
+        return await explained_request(self.gateway, self.first, named, method, url, fields)
+
     def _count_failure(self, addon: str, hook: str) -> None:
         self.gateway.addon_errors.labels(addon, hook).inc()
 
@@ -125,6 +132,7 @@ def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gatewa
     first: list[object] = [upstream, Intake(gateway), StatusPage(gateway)]
     last: list[object] = [AccessLog(gateway, observers), AdminListener(gateway), Gate(gateway)]
     chain = Chain(gateway, registry, upstream, first, last, observers)
+    gateway.explain = chain.explain
     members = build_members(chain, profile.addons)
     for member in members:
         adopt(chain, member)

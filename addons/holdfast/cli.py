@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     origin.add_argument("--port", type=int, default=3000)
     add_captures(commands.add_parser("captures", help="the requests that were captured"), _profile)
     _purge(commands.add_parser("purge", help="make stored responses of a running gateway unusable, or stale"))
-    _explain(commands.add_parser("explain", help="what a running gateway's cache would do with a request, and why"))
+    _explain(commands.add_parser("explain", help="what a running gateway would do with a request, and why"))
     _top(commands.add_parser("top", help="a live view of a running gateway"))
     return top
 

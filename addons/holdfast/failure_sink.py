@@ -23,14 +23,14 @@ from holdfast.brokers import Broker, open_broker
 from holdfast.captured import captured_request
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
-from holdfast.gateway import Gateway, Health
+from holdfast.gateway import Gateway, Health, WouldDo
 from holdfast.order import holds_up
 from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
 from holdfast.outbox_metrics import OutboxMetrics
 from holdfast.policy.capture_key import key_in_body, parse_key, refuse_secret_key
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.envelope import CapturedRequest, message_headers, to_json, wire_text
-from holdfast.policy.failure import Failure
+from holdfast.policy.failure import NO_SERVER, Failure
 from holdfast.policy.hop_by_hop import asks_for_upgrade
 from holdfast.policy.redaction import DEFAULT_HEADERS, DEFAULT_QUERY, RedactionRules, redact
 from holdfast.policy.uuid7 import Uuid7Source
@@ -269,6 +269,24 @@ class FailureSink:
         StoreUnavailable if that cannot be known.
         """
         return self._outbox is not None and await holds_up(self._outbox, key, self._gateway.replays)
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """What a capture of it would hold. Whether there is one is the interceptor's decision."""
+        if flow.response:
+            return WouldDo(False, "it has its answer already")
+        if asks_for_upgrade(flow.request.headers.fields):
+            return WouldDo(False, "cannot keep a request that asks for another protocol")
+        if self._outbox is None:
+            return WouldDo(False, f"refuses captures: {self._fault}")
+        record, _ = self._sealed(captured_request(flow, NO_SERVER, "", self._gateway.leg.clock(), 0))
+        key, sealed = await self.key_of(flow), record.sealed is not None
+        taken = ", ".join(record.redacted) or "nothing"
+        how = " and sealed" if sealed else " and lost: there is no seal_key" if record.redacted else ""
+        request = {"method": record.method, "uri": record.uri, "headers": record.headers}
+        details = {"key": key, "redacted": list(record.redacted), "sealed": sealed, "request": request}
+        if self._broker.publishes:
+            details["topic"] = self._settings.topic
+        return WouldDo(True, f"keeps a capture under the key {key}; redacted{how}: {taken}", details)
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -32,8 +32,30 @@ class Health:
     figures: dict[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class WouldDo:
+    """What an addon would do with a request. `says` is for people, `details` for programs.
+
+    `acts` False: it leaves such a request alone. `answers`: nobody after it, and no server, is asked.
+    """
+
+    acts: bool
+    says: str
+    details: dict[str, object] = field(default_factory=dict)
+    answers: bool = False
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """An addon that can tell what it would do, for `holdfast explain`."""
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """Of a request that nobody has sent; it has a response where an addon before would answer. Changes nothing."""
+
+
 HealthCheck = Callable[[], Awaitable[Health]]
 HealthReport = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
+Explain = Callable[[str, str, "Fields"], Awaitable[dict[str, Any]]]
 
 
 class CaptureSink(Protocol):
@@ -62,16 +84,13 @@ class ResponseCache(Protocol):
     ) -> Purged:
         """What was made unusable; ValueError for what is no URL, StoreUnavailable if it could not be done."""
 
-    async def explain(self, method: str, url: str, fields: Fields) -> dict[str, object]:
-        """What would become of such a request, and which directive decides. Nothing is sent."""
-
 
 @runtime_checkable
 class RouteNaming(Protocol):
     """Who gives requests the names of their routes, as those see it who ask about a request that nobody has sent."""
 
-    def route_for(self, method: str, host: str, target: str) -> str:
-        """The label of such a request."""
+    def route_for(self, method: str, host: str, target: str) -> tuple[str, Mapping[str, str]]:
+        """The label of such a request, and the named parts of its path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +164,7 @@ class Gateway:
     refused: tuple[Fault, ...] = ()  # why what its files hold now was not taken over
     addon_errors: Counter = field(init=False)
     health: HealthReport = field(init=False)  # set by the chain: (HTTP status, document)
+    explain: Explain = field(init=False)  # set by the chain: method, URL, header fields -> document
 
     def __post_init__(self) -> None:
         self.profile_since = self.wall_clock()

@@ -18,7 +18,7 @@ from mitmproxy.http import HTTPFlow, Response
 from holdfast.admin.health import health_document
 from holdfast.engine.gate import close_listener
 from holdfast.exchange import exchange_of
-from holdfast.gateway import Gateway
+from holdfast.gateway import Gateway, WouldDo
 
 logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -74,6 +74,13 @@ class Intake:
         for flow_id in [f for f, connection in self._open.items() if connection == client.id]:
             self._forget(flow_id)
 
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """The health page is the gateway's own."""
+        if not self._is_health(flow):
+            return WouldDo(False, "gives it an id and a trace")
+        exchange_of(flow)["route"] = "health"
+        return WouldDo(True, "answers the health page itself", answers=True)
+
     # -- the end ----------------------------------------------------------------------------------------------------
 
     async def done(self) -> None:
@@ -112,9 +119,12 @@ class Intake:
         if host:
             headers.setdefault("x-forwarded-host", host)
 
+    def _is_health(self, flow: HTTPFlow) -> bool:
+        path, request = self._gateway.profile.admin.health_path, flow.request
+        return bool(path) and request.path.partition("?")[0] == path and request.method in ("GET", "HEAD")
+
     async def _answer_health(self, flow: HTTPFlow) -> None:
-        path = self._gateway.profile.admin.health_path
-        if path and flow.request.path.partition("?")[0] == path and flow.request.method in ("GET", "HEAD"):
+        if self._is_health(flow):
             status, document = await health_document(self._gateway, with_addresses=False)
             body = b"" if flow.request.method == "HEAD" else json.dumps(document).encode() + b"\n"
             headers = {"content-type": "application/json", "cache-control": "no-store"}

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct, field
 from holdfast.answering import as_response
 from holdfast.errors import CaptureRefused
 from holdfast.exchange import exchange_of, is_own, route_of
-from holdfast.gateway import CaptureSink, Gateway
+from holdfast.gateway import CaptureSink, Gateway, WouldDo
 from holdfast.policy.answer import (
     BOUNDS,
     Answer,
@@ -177,6 +177,23 @@ class Interceptor:
         answer = await self._store(flow, failure, rules)
         flow.response = as_response(answer, flow)
 
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """What it does where the upstream fails, or before any server is asked."""
+        rules, sink = self._rules(flow), self._gateway.sink
+        if flow.response or _is_nobodys(flow):
+            return WouldDo(False, "it has its answer already" if flow.response else "it is a replay")
+        answer = f"{rules.answer} with Retry-After {math.ceil(rules.retry_after)}"
+        if withheld := await self._why_withheld(flow, rules):
+            says = f"stores it ({WITHHELD[withheld].detail}) and answers {answer}; no server is asked"
+            return WouldDo(True, says, {"on": [], "answer": rules.answer, "withheld": withheld}, answers=True)
+        kinds = ", ".join(rules.on)
+        details: dict[str, object] = {"on": list(rules.on), "answer": rules.answer, "captures": False}
+        if sink is None or not rules.capture:
+            why = "this route is not captured" if sink else "there is no failure_sink to store it"
+            return WouldDo(bool(rules.on), f"answers 503 after {kinds}; {why}", details | {"answer": 503})
+        details["captures"] = bool(rules.on)
+        return WouldDo(bool(rules.on), f"has it captured after {kinds}, and answers {answer}", details)
+
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _rules(self, flow: HTTPFlow) -> Rules:
@@ -184,16 +201,18 @@ class Interceptor:
 
     async def _withhold(self, flow: HTTPFlow) -> None:
         """Say in the exchange why this request goes to no server, if it does not."""
-        rules, exchange, sink = self._rules(flow), exchange_of(flow), self._gateway.sink
+        rules = self._rules(flow)
+        if why := await self._why_withheld(flow, rules):
+            exchange_of(flow)["withheld"] = why
+            exchange_of(flow)["retry_in"] = rules.retry_after
+
+    async def _why_withheld(self, flow: HTTPFlow, rules: Rules) -> Literal["accepted", "queued"] | None:
+        sink = self._gateway.sink
         if sink is None or flow.response or not rules.capture or not _can_wait(flow):
-            return
+            return None
         if rules.mode == "always":
-            exchange["withheld"] = "accepted"
-        elif rules.order and await sink.waits(await sink.key_of(flow)):
-            exchange["withheld"] = "queued"
-        else:
-            return
-        exchange["retry_in"] = rules.retry_after
+            return "accepted"
+        return "queued" if rules.order and await sink.waits(await sink.key_of(flow)) else None
 
     async def _keep(self, flow: HTTPFlow, sink: CaptureSink, why: Failure) -> Answer:
         """Have a request stored that no server is asked for. Whatever happens it goes nowhere else from here."""

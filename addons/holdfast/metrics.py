@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from prometheus_client import Counter, Histogram
 
 from holdfast.exchange import Exchange, route_of
-from holdfast.gateway import Gateway
+from holdfast.gateway import Gateway, WouldDo
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -51,6 +51,10 @@ class Metrics:
             buckets=settings.buckets,
             registry=gateway.registry,
         )
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """Whatever becomes of it."""
+        return WouldDo(True, f"counts and times it as `{route_of(flow)}`")
 
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
         """Called by the access log once a request; status is `none` where the client got no answer."""

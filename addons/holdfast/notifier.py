@@ -22,7 +22,7 @@ from prometheus_client import Counter
 
 from holdfast.brokers import open_broker
 from holdfast.exchange import Exchange, route_of
-from holdfast.gateway import Gateway, Health, Settled
+from holdfast.gateway import Gateway, Health, Settled, WouldDo
 from holdfast.notifying.courier import Courier, Delivery
 from holdfast.notifying.documents import TYPES, notice_document
 from holdfast.notifying.posting import parse_receiver, poster
@@ -151,6 +151,7 @@ class Notifier:
 
     def reload(self, settings: NotifierSettings) -> None:
         """These hold from now on; what is known of the routes stays."""
+        self._settings = settings
         self._notices.follow(rules_of(settings))
         keys = parse_signing_keys(settings.key or os.environ.get("HOLDFAST_WEBHOOK_KEY", ""))
         post, clock = poster(float(settings.timeout)), self._gateway.wall_clock
@@ -212,6 +213,13 @@ class Notifier:
             last_error=settled.last_error,
         )
         self._tell(self._notices.settled(settled.route, settled.outcome, trouble, self._gateway.leg.clock()))
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """If it fails, or goes well again."""
+        route = route_of(flow)
+        if self._settings.routes and route not in self._settings.routes:
+            return WouldDo(False, f"tells nothing of `{route}`: it is not among its routes")
+        return WouldDo(True, f"tells of `{route}`: {', '.join(self._settings.events)}")
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 
+from mitmproxy.http import HTTPFlow
 from mitmproxy.utils import asyncio_utils
 from prometheus_client import Counter
 
@@ -23,7 +24,7 @@ from holdfast.audit import Audit, AuditStats
 from holdfast.audit.opening import open_audit
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.failure_sink import FailureSinkSettings, settings_in
-from holdfast.gateway import Gateway, Health, Settled
+from holdfast.gateway import Gateway, Health, Settled, WouldDo
 from holdfast.notifying.callbacks import Callbacks
 from holdfast.notifying.documents import outcome_document
 from holdfast.notifying.posting import poster
@@ -127,6 +128,18 @@ class ReplayerAddon:
     def shows_answer(self, route: str) -> bool:
         """Whether whoever has the id of a capture of this route may see what the replay was answered."""
         return self._settings.shows_answer(route)
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """With a capture of it."""
+        if flow.response:
+            return WouldDo(False, "it has its answer already")
+        if self._gateway.sink is None:
+            return WouldDo(False, "there is no failure_sink, so there is nothing to replay")
+        here = "" if self._replays_here(settings_in(self._gateway.profile)) else " (by `holdfast consume`)"
+        settled, attempts = " ".join(self._settings.delivered), self._settings.attempts
+        return WouldDo(
+            True, f"sends a capture of it again{here}, at most {attempts} times, until it is answered {settled}"
+        )
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

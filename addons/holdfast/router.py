@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from holdfast.exchange import exchange_of
+from holdfast.exchange import exchange_of, route_of
+from holdfast.gateway import WouldDo
 from holdfast.policy.routes import Route, RouteTable, compile_route
 from holdfast.policy.wire import wire_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mitmproxy.http import HTTPFlow
 
     from holdfast.gateway import Gateway
@@ -73,9 +76,16 @@ class Router:
         """Swap the table; requests that have their route keep it."""
         self._table = settings.table()
 
-    def route_for(self, method: str, host: str, target: str) -> str:
-        """The label of a request that nobody has sent."""
-        return self._table.match(method, host, _raw_path(target)).label
+    def route_for(self, method: str, host: str, target: str) -> tuple[str, Mapping[str, str]]:
+        """The label and the parameters of a request that nobody has sent."""
+        match = self._table.match(method, host, _raw_path(target))
+        return match.label, match.params
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """The label that `route_for` gave it."""
+        params = exchange_of(flow).get("route_params", {})
+        named = "".join(f", {name}={value}" for name, value in params.items())
+        return WouldDo(True, f"labels it `{route_of(flow)}`{named}")
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         exchange = exchange_of(flow)

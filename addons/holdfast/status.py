@@ -18,7 +18,7 @@ from holdfast.captures.documents import answer
 from holdfast.captures.opening import GatewayCaptures
 from holdfast.errors import StoreUnavailable
 from holdfast.exchange import exchange_of
-from holdfast.gateway import Gateway
+from holdfast.gateway import Gateway, WouldDo
 from holdfast.policy.answer import PROBLEM, STATUS_PATH
 from holdfast.policy.uuid7 import is_uuid
 
@@ -39,9 +39,7 @@ class StatusPage:
         self._stores = GatewayCaptures(gateway)
 
     async def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow.response or self._gateway.sink is None or not flow.request.path.startswith(STATUS_PATH):
-            return
-        if "replay" in exchange_of(flow):
+        if flow.response or "replay" in exchange_of(flow) or not self._is_asked(flow):
             return
         exchange_of(flow)["route"] = "captures"
         if flow.request.method not in ("GET", "HEAD"):
@@ -53,6 +51,16 @@ class StatusPage:
         except StoreUnavailable:  # the operator hears of it by the health page
             document, fields = _AWAY, {"retry-after": str(USUAL)}
         flow.response = _response(flow, document, fields)
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """The page is the gateway's own."""
+        if flow.response or not self._is_asked(flow):
+            return WouldDo(False, "is not asked")
+        exchange_of(flow)["route"] = "captures"
+        return WouldDo(True, "tells what became of a capture", answers=True)
+
+    def _is_asked(self, flow: HTTPFlow) -> bool:
+        return self._gateway.sink is not None and flow.request.path.startswith(STATUS_PATH)
 
     def done(self) -> None:
         self._stores.close()

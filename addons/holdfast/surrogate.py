@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from holdfast.caching.flow import asked_by
 from holdfast.errors import StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
-from holdfast.gateway import Gateway
+from holdfast.gateway import Gateway, WouldDo
 from holdfast.policy.caching.invalidation import Resource, origin
 from holdfast.policy.caching.tags import (
     FOR_CACHES,
@@ -90,6 +90,17 @@ class Surrogate:
             flow.response.headers.fields = tuple((n, v) for n, v in fields if n.lower() not in FOR_CACHES)
         if 200 <= flow.response.status_code < 400 and not exchange.get("answered"):
             await self._purge(tags_invalidated(asked.method, fields, where).tags)
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """The tags of its route; those that the origin names are not known yet."""
+        if flow.response:
+            return WouldDo(False, "it has its answer already")
+        if flow.request.method not in ("GET", "HEAD"):
+            return WouldDo(True, "purges what the origin's answer says is changed")
+        patterns = self._settings.tags.get(route_of(flow), ())
+        found = route_tags(patterns, exchange_of(flow).get("route_params", {}), self._limits).tags
+        named = " ".join(found) or "no tags of its route"
+        return WouldDo(True, f"gives what is stored of it {named}, and those that the origin names", {"tags": [*found]})
 
     async def _purge(self, tags: Sequence[str]) -> None:
         """Before the client has the answer (RFC 9875, section 3), which it gets even if this cannot be done."""

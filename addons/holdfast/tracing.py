@@ -25,7 +25,7 @@ from mitmproxy.http import HTTPFlow
 from msgspec import Meta, Struct, field
 
 from holdfast.exchange import Exchange, exchange_of
-from holdfast.gateway import Gateway
+from holdfast.gateway import Gateway, WouldDo
 from holdfast.policy.spans import Span
 from holdfast.policy.trace_context import TraceParent, is_sampled, parse_traceparent
 from holdfast.profile.hints import without_credentials
@@ -193,6 +193,12 @@ class Tracing:
             self._outlet.put(spans)
         else:
             self._counts.dropped.labels("not_open").inc(len(spans))
+
+    async def would_do(self, flow: HTTPFlow) -> WouldDo:
+        """Its spans."""
+        if "traceparent" in flow.request.headers:
+            return WouldDo(True, "makes its spans if its `traceparent` is sampled")
+        return WouldDo(True, f"makes its spans, as of {self._settings.sample} of the traces that begin here")
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

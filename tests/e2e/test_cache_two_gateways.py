@@ -55,7 +55,7 @@ class Side:
     async def level(self, path: str) -> str:
         """Where the stored response is found: `memory` or `redis`."""
         told = await self.control.get("/explain", params={"url": f"http://{self.host}{path}"})
-        return str(told.json()["store"])
+        return str(told.json()["details"]["cache"]["store"])
 
     async def __aenter__(self) -> Side:
         return self

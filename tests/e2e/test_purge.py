@@ -204,10 +204,10 @@ async def test_explain_says_what_would_be_done_and_why(tmp_path: Path) -> None:
     async with caching(tmp_path, keep(b"hello", ("Surrogate-Key", "red"), ("Vary", "Accept-Language"))) as found:
         origin, gateway, client = found
         url = f"{gateway.url}/a"
-        nothing = json.loads(await gateway.cli("explain", url, "--json"))
+        nothing = json.loads(await gateway.cli("explain", url, "--json"))["details"]["cache"]
         assert (nothing["decision"], nothing["because"], nothing["stored"]) == ("Miss", "nothing-stored", None)
         await client.get("/a", headers={"Accept-Language": "de"})
-        told = json.loads(await gateway.cli("explain", url, "--json", "-H", "Accept-Language: de"))
+        told = json.loads(await gateway.cli("explain", url, "--json", "-H", "Accept-Language: de"))["details"]["cache"]
         assert (told["decision"], told["because"], told["key"]) == ("Fresh", "max-age", url)
         assert (told["stored"]["status"], told["stored"]["bytes"], told["stored"]["tags"]) == (200, 5, ["red"])
         text = (await gateway.cli("explain", url, "-H", "Accept-Language: de")).decode()

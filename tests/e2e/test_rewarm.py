@@ -70,7 +70,7 @@ async def test_a_soft_purge_is_warmed_by_validation(tmp_path: Path) -> None:
 
         async def is_fresh() -> bool:
             told = await gateway.admin("/explain", params={"url": f"{gateway.url}/a"})
-            return bool(told.json()["decision"] == "Fresh")
+            return bool(told.json()["details"]["cache"]["decision"] == "Fresh")
 
         await until(is_fresh)
         assert status_of(await client.get("/a")) == "hit"

@@ -102,16 +102,15 @@ class Explain(Guarded):
 
     async def get(self) -> None:
         """Nothing is sent upstream."""
-        cache, url = self.gateway.cache, self.get_query_argument("url", "")
-        if cache is None:
-            self.send_problem(404, "No cache", "the profile has no cache")
-            return
-        if not url.startswith(("http://", "https://")):
-            self.send_problem(400, "No URL", "name it with ?url=http://host/path")
-            return
         pairs = [each.partition(":") for each in self.get_query_arguments("header")]
         fields = [(name.strip().encode(), value.strip().encode()) for name, _, value in pairs]
-        self.send_json(await cache.explain(self.get_query_argument("method", "GET"), url, fields))
+        method, url = self.get_query_argument("method", "GET"), self.get_query_argument("url", "")
+        try:
+            self.send_json(await self.gateway.explain(method, url, fields))
+        except ValueError as e:
+            self.send_problem(400, "No request", str(e))
+        except StoreUnavailable as e:
+            self.send_problem(503, "Not known now", str(e))
 
 
 class PurgeRequest(Struct, forbid_unknown_fields=True):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from mitmproxy.http import Headers, HTTPFlow, Response
 
 from holdfast.exchange import exchange_of, route_of
-from holdfast.gateway import RouteNaming
 from holdfast.policy.caching.freshness import current_age, lifetime, with_date
 from holdfast.policy.caching.key import doubtful_path
 from holdfast.policy.caching.model import CacheRules, Fields, StoredResponse
@@ -48,20 +46,6 @@ def asked_by(flow: HTTPFlow) -> Asked:
         has_body=bool(request.raw_content),
         route=route_of(flow),
     )
-
-
-def asked_of_url(method: str, url: str, fields: Fields, router: RouteNaming | None, *, forwarded: bool) -> Asked:
-    """The same for a request that nobody has sent, with what the intake would give it if `forwarded`."""
-    scheme, _, rest = url.partition("://")
-    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    target = rest[len(host) :].partition("#")[0]
-    told = {name.lower() for name, _ in fields}
-    ours = [(b"X-Forwarded-Proto", scheme), (b"X-Forwarded-Host", host)] if forwarded else []
-    added = [(name, value.encode("latin-1", "replace")) for name, value in ours if name.lower() not in told]
-    all_fields = [(b"Host", host.encode("latin-1", "replace")), *fields, *added]
-    target = target if target.startswith("/") else f"/{target}"
-    route = router.route_for(method, host, target) if router else "unrouted"
-    return Asked(method, scheme, host, target, all_fields, has_body=False, route=route)
 
 
 def storable(flow: HTTPFlow, asked: Asked, times: tuple[float, float], as_of: int) -> StoredResponse:

@@ -14,10 +14,10 @@ from holdfast.caching.flow import Asked, answer_from, tell
 from holdfast.exchange import exchange_of
 from holdfast.gateway import Health
 from holdfast.policy.caching.model import StoredResponse
-from holdfast.policy.caching.reuse import Fresh, Pass, Reuse
+from holdfast.policy.caching.reuse import Fresh, Pass
 from holdfast.policy.caching.status import CacheStatus
 from holdfast.policy.caching.targeted import STRIPPED
-from holdfast.stores import Lookup, Store
+from holdfast.stores import Store
 
 
 class CacheReport:
@@ -138,24 +138,3 @@ def strip(flow: HTTPFlow) -> None:
     if passed:
         fwd, _, because = passed.partition(":")
         tell(flow.response, CacheStatus(fwd=fwd, detail=because if because != fwd else None))
-
-
-def explained(key: str, lookup: Lookup, decision: Reuse) -> dict[str, object]:
-    """A decision for people: the key, what is stored, what would be done, and which directive decided."""
-    told: dict[str, object] = {"key": key, "decision": type(decision).__name__, "because": decision.because}
-    told |= {name: getattr(decision, name) for name in ("age", "ttl", "fwd") if hasattr(decision, name)}
-    told["stored"] = _described(lookup.response) if lookup.response else None
-    told["soft_purged"], told["store"] = lookup.soft, lookup.degraded or lookup.level or "nothing stored"
-    return told
-
-
-def _described(stored: StoredResponse) -> dict[str, object]:
-    """What a person is told of a stored response; its body only by length."""
-    return {
-        "status": stored.status,
-        "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in stored.headers],
-        "bytes": len(stored.body),
-        "arrived": stored.response_time,
-        "vary": dict(stored.selecting),
-        "tags": list(stored.tags),
-    }

@@ -1,49 +1,23 @@
-"""`holdfast explain URL`: what the cache of the gateway that runs would do with this request, and why."""
+"""`holdfast explain URL`: what the chain of the gateway that runs would do with this request, and why."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 from holdfast.commands.control import call, printable
 
-DECISIONS = {
-    "Fresh": "a hit: answered from what is stored",
-    "StaleAllowed": "answered from what is stored, which is stale: the client takes it",
-    "StaleWhileRevalidate": "answered at once from what is stored, which is stale, and fetched anew in the background",
-    "StaleIfError": "answered from what is stored, which is stale: the upstream is failing",
-    "Validate": "the upstream is asked whether what is stored is still good",
-    "Miss": "a miss: the upstream is asked",
-    "GatewayTimeout": "answered 504: the client wants only what is stored",
-    "Pass": "passes by the cache: the upstream is asked, and its answer is not stored",
-}
-REASONS = {
-    "nothing-stored": "nothing is stored for it",
-    "stale": "it is stale, and nothing allows its use",
-    "soft-purge": "a soft purge has made it stale",
-    "only-if-cached": "the request's Cache-Control says only-if-cached",
-    "default": "the profile's default_lifetime",
-    "grace": "the profile's grace or grace_on_error",
-    "none": "neither the response nor the profile gives it a lifetime",
-    "heuristic": "a guess from Last-Modified",
-    "method": "only GET and HEAD are answered from the cache",
-    "body": "a GET with a body",
-    "upgrade": "it asks for another protocol",
-    "host": "its Host is not written the usual way",
-    "target": "its path or query has characters that belong encoded",
-    "path_encoding": "its path is not encoded correctly",
-    "path_delimiter": "its path hides a delimiter",
-    "path_dots": "its path has dot segments",
-    "path_form": "its path encodes what need not be encoded",
-    "method_override": "a header field would replace its method",
-    "url_override": "a header field would replace its URL",
-    "host_override": "a header field would replace its host",
-    "field_value": "a header field has control characters",
-    "oversized": "its header is too large",
-    "skip": "the profile's `skip` names its route",
+WIDTH = 100
+_CLASSES = {
+    "never": "no attempt is repeated: the profile allows only one",
+    "unreached": "repeated only where no server can have seen it, since {method} is not in retry.methods and there is "
+    "no Idempotency-Key",
+    "repeatable": "repeated after a failure",
 }
 
 
@@ -54,22 +28,64 @@ def explain(args: argparse.Namespace) -> int:
             raise ValueError(f"{field!r} is no header field: write it like 'Accept-Language: de'")
     asked = [("url", args.target), ("method", args.method.upper()), *(("header", each) for each in args.header)]
     told = call(args, "GET", f"/explain?{urlencode(asked)}")
-    print(json.dumps(told, indent=2) if args.json else told_to_people(args.method.upper(), args.target, told))
+    print(json.dumps(told, indent=2) if args.json else told_to_people(told))
     return 0
 
 
-def told_to_people(method: str, url: str, told: dict[str, Any]) -> str:
-    """A few lines, one for each thing that is known."""
-    decision, because = str(told["decision"]), str(told["because"])
-    lines = [
-        ("request", f"{method} {url}"),
-        ("decision", DECISIONS.get(decision.capitalize() if decision == "pass" else decision, decision)),
-        ("decided by", because + (f" ({REASONS[because]})" if because in REASONS else "")),
-    ]
-    if "key" in told:
-        lines += [("key", told["key"]), *_stored(told)]
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(printable(f"{name:<{width}}  {text}") for name, text in lines)
+def told_to_people(told: dict[str, Any]) -> str:
+    """A block for each part of the answer, one line or more for each thing that is known."""
+    request, lines = told["request"], list[tuple[str, str]]()
+    params = "".join(f", {name}={value}" for name, value in request["params"].items())
+    lines += [("request", f"{request['method']} {request['url']}"), ("route", request["route"] + params), ("", "")]
+    lines += [("" if step["acts"] else "-", f"{step['addon']}: {step['does']}") for step in told["chain"]]
+    lines += [("", ""), ("answered by", _answered_by(told)), *_upstream(told["upstream"], request["method"])]
+    cache = told["details"].get("cache", {})
+    if "key" in cache:
+        lines += [("", ""), ("cache key", cache["key"]), *_stored(cache)]
+    kept = told["details"].get("failure_sink")
+    if kept and told["details"].get("interceptor", {}).get("captures"):
+        fields = kept["request"]["headers"].items()
+        shown = ", ".join(f"{name}: {value}" for name, value in fields if f"header:{name}" in kept["redacted"])
+        lines += [("", ""), ("capture key", kept["key"]), ("redacted", ", ".join(kept["redacted"]) or "nothing")]
+        lines += [("shown as", shown)] if shown else []
+    return "\n".join(_laid_out(lines))
+
+
+def _laid_out(lines: list[tuple[str, str]]) -> Iterator[str]:
+    """In two columns. The addons have no name of their own on the left: a dash marks those that would not act."""
+    width = max(len(name) for name, _ in lines) + 2
+    for name, text in lines:
+        if not (name or text):
+            yield ""
+            continue
+        first, *rest = textwrap.wrap(printable(text), WIDTH - width, break_on_hyphens=False) or [""]
+        yield f"{name:<{width}}{first}".rstrip()
+        yield from (f"{'':<{width}}  {more}" for more in rest)
+
+
+def _answered_by(told: dict[str, Any]) -> str:
+    by = str(told["answered_by"])
+    if by != "upstream":
+        return f"{by}: no server is asked"
+    upstream = told["upstream"]
+    if upstream["available"]:
+        return "the upstream"
+    return f"nobody: every server is held back, the next may be asked in {upstream['retry_in']:.1f} s"
+
+
+def _upstream(upstream: dict[str, Any], method: str) -> Iterator[tuple[str, str]]:
+    for number, server in enumerate(upstream["servers"]):
+        states = ["in service" if server["available"] else "held back", f"circuit {server['circuit']}"]
+        states += ["the health check fails"] if not server["healthy"] else []
+        states += ["a backup"] if server["backup"] else []
+        states += [f"{server['consecutive_failures']} failures in a row"] if server["consecutive_failures"] else []
+        states += [f"last error {server['last_error']}"] if server["last_error"] else []
+        yield "" if number else "upstream", f"{server['server']}: {', '.join(states)}"
+    retry = upstream["retry"]
+    text = _CLASSES[retry["class"]].format(method=method)
+    if retry["class"] != "never":
+        text += f"; {retry['attempts']} attempts at most, after {', '.join(retry['on'])}"
+    yield "retry", text + {"idempotency_key": "; its Idempotency-Key allows it"}.get(retry["because"], "")
 
 
 def _stored(told: dict[str, Any]) -> list[tuple[str, str]]:

@@ -50,6 +50,13 @@ class GiveUp:
     reason: str
 
 
+def repeated_because(rules: RetryRules, method: str, *, idempotency_key: bool) -> str:
+    """Why a request that a server may have seen may be sent again: `method`, `idempotency_key`; empty if it may not."""
+    if method.upper() in rules.methods:
+        return "method"
+    return "idempotency_key" if idempotency_key else ""
+
+
 def decide(rules: RetryRules, tried: Tried, jitter: float) -> Retry | GiveUp:
     """`jitter` in [0, 1) spreads the waiting time over the whole of the exponential step ("full jitter")."""
     refusal = _refusal(rules, tried)
@@ -68,7 +75,8 @@ def backoff(rules: RetryRules, failed: int, jitter: float) -> float:
 def _refusal(rules: RetryRules, tried: Tried) -> str | None:
     if tried.failure.kind not in rules.on:
         return "not_retriable"
-    if tried.failure.reached and not tried.idempotency_key and tried.method.upper() not in rules.methods:
+    repeatable = repeated_because(rules, tried.method, idempotency_key=tried.idempotency_key)
+    if tried.failure.reached and not repeatable:
         return "method"
     if not tried.body_held:
         return "body_streamed"

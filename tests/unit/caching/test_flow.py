@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from holdfast.caching.flow import Asked, answer_from, asked_by, asked_of_url, storable, tell, unsaid
+from holdfast.caching.flow import Asked, answer_from, asked_by, storable, tell, unsaid
 from holdfast.policy.caching.model import CacheRules, Fields, StoredResponse
 from holdfast.policy.caching.status import CacheStatus
 from holdfast.testing import make_flow
@@ -58,37 +57,6 @@ def test_a_client_that_speaks_tls_asked_for_https() -> None:
     flow = make_flow(body=b"x")
     flow.client_conn.tls = True
     assert (asked_by(flow).scheme, asked_by(flow).has_body) == ("https", True)
-
-
-@pytest.mark.parametrize(
-    ("url", "scheme", "host", "target"),
-    [
-        ("http://h.test/a?b#c", "http", "h.test", "/a?b"),
-        ("https://h.test", "https", "h.test", "/"),
-        ("http://h.test:81?b", "http", "h.test:81", "/?b"),
-        ("http://h.test#c", "http", "h.test", "/"),
-    ],
-)
-def test_a_url_is_a_request_for_it(url: str, scheme: str, host: str, target: str) -> None:
-    """Without its fragment, and with a path."""
-    asked = asked_of_url("GET", url, [], None, forwarded=False)
-    assert (asked.scheme, asked.host, asked.target, asked.route) == (scheme, host, target, "unrouted")
-    assert asked.fields == [(b"Host", host.encode())]
-
-
-def test_a_url_gets_what_the_intake_would_give_it_and_the_name_of_its_route() -> None:
-    """`upstream.forwarded`; what the question says itself is not said twice."""
-    said: list[tuple[str, str, str]] = []
-
-    def route_for(method: str, host: str, target: str) -> str:
-        said.append((method, host, target))
-        return "user"
-
-    router: Any = SimpleNamespace(route_for=route_for)
-    fields = encoded([("x-forwarded-proto", "https")])
-    asked = asked_of_url("HEAD", "http://h.test/a", fields, router, forwarded=True)
-    assert asked.route == "user" and said == [("HEAD", "h.test", "/a")]
-    assert asked.fields == encoded([("Host", "h.test"), ("x-forwarded-proto", "https"), ("X-Forwarded-Host", "h.test")])
 
 
 # -- stored -----------------------------------------------------------------------------------------------------------

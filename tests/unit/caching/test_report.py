@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from holdfast.caching.filling import Fill, Served
 from holdfast.caching.flow import Asked
-from holdfast.caching.report import CacheReport, StoreFigures, explained, put_answer, strip
+from holdfast.caching.report import CacheReport, StoreFigures, put_answer, strip
 from holdfast.exchange import exchange_of
 from holdfast.policy.caching.model import StoredResponse
 from holdfast.policy.caching.reuse import Fresh, Miss, Pass, StaleAllowed, StaleIfError, Validate
@@ -144,50 +144,6 @@ def test_an_answer_without_an_id_of_the_request_gets_none() -> None:
 
 
 # -- for people -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("lookup", "store"),
-    [
-        (Lookup(STORED, 0, level="redis"), "redis"),
-        (Lookup(STORED, 0, level="memory", degraded="down"), "down"),
-        (Lookup(None, 0), "nothing stored"),
-        (Lookup(None, 0, degraded="down"), "down"),
-    ],
-)
-def test_where_it_was_looked_for_is_told(lookup: Lookup, store: str) -> None:
-    """The level that had it, or why that could not be asked."""
-    assert explained("k", lookup, FRESH)["store"] == store
-
-
-def test_what_is_stored_is_described_without_its_body() -> None:
-    """By its length, and with what selects it."""
-    told = explained("k", Lookup(STORED, 0, soft=True), STALE)
-    assert told["stored"] == {
-        "status": 200,
-        "headers": [["ETag", '"1"']],
-        "bytes": 3,
-        "arrived": NOW,
-        "vary": {"accept": "x"},
-        "tags": ["t"],
-    }
-    assert (told["key"], told["soft_purged"]) == ("k", True)
-    assert explained("k", Lookup(None, 0), MISS)["stored"] is None
-
-
-@pytest.mark.parametrize(
-    ("decision", "expected"),
-    [
-        (FRESH, {"decision": "Fresh", "because": "max-age", "age": 1, "ttl": 59.9}),
-        (MISS, {"decision": "Miss", "because": "nothing-stored", "fwd": "miss"}),
-        (VALIDATE, {"decision": "Validate", "because": "stale", "fwd": "stale", "age": 70, "ttl": -10}),
-    ],
-)
-def test_a_decision_is_told_with_what_decides(decision: Any, expected: dict[str, Any]) -> None:
-    """Its name, its reason, and the figures that it has."""
-    told = explained("k", Lookup(None, 0), decision)
-    assert {name: told.get(name) for name in expected} == expected
-    assert ("ttl" in told, "fwd" in told) == ("ttl" in expected, "fwd" in expected)
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
