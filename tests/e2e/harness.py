@@ -320,8 +320,12 @@ class Gateway:
 
 
 def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours for a child process: the source root and the test's folder on the path, nothing of the caller's profile."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("HOLDFAST_")}
+    """Ours for a child process: the source root and the test's folder on the path, nothing of the caller's profile.
+
+    Nor a wish of the caller's to keep no bytecode: to compile everything anew doubles the time that a start takes.
+    """
+    left_out = ("HOLDFAST_", "PYTHONDONTWRITEBYTECODE")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
     path = os.pathsep.join([str(ROOT / "addons"), str(folder)])
     return {**inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(more or {})}
 

@@ -7,10 +7,9 @@ import resource
 from dataclasses import replace
 
 from mitmproxy.options import Options
+from mitmproxy.master import Master
 from mitmproxy.tools import cmdline
-from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.main import run as run_mitmproxy
-from mitmproxy.tools.web.master import WebMaster
 
 from holdfast.loader import Loader
 from holdfast.policy.endpoint import parse_endpoint, parse_listen
@@ -26,13 +25,26 @@ def run(args: argparse.Namespace) -> int:
     arguments = [*mitmproxy_arguments(profile, web=args.web), *args.mitmproxy_args]
     parser = cmdline.mitmweb if args.web else cmdline.mitmdump
 
-    def master(options: Options) -> DumpMaster | WebMaster:
-        made = WebMaster(options) if args.web else DumpMaster(options)
+    def master(options: Options) -> Master:
+        made = _web(options) if args.web else _dump(options)
         made.addons.add(Loader(source, profile))
         return made
 
     run_mitmproxy(master, parser, arguments)  # type: ignore[arg-type]  # any callable that makes a master
     return 0
+
+
+def _dump(options: Options) -> Master:
+    from mitmproxy.tools.dump import DumpMaster
+
+    return DumpMaster(options)
+
+
+def _web(options: Options) -> Master:
+    """Imported only where it is wanted: with its server it takes a third of the start."""
+    from mitmproxy.tools.web.master import WebMaster
+
+    return WebMaster(options)
 
 
 def mitmproxy_arguments(profile: Profile, *, web: bool) -> list[str]:
