@@ -6,8 +6,8 @@ import argparse
 import resource
 from dataclasses import replace
 
-from mitmproxy.options import Options
 from mitmproxy.master import Master
+from mitmproxy.options import Options
 from mitmproxy.tools import cmdline
 from mitmproxy.tools.main import run as run_mitmproxy
 
