@@ -82,6 +82,7 @@ def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
         rejected=exchange.get("rejected") or _refusal(broken),
         closed_by=exchange.get("closed_by"),
         cached=(exchange["cached"], exchange["cached_because"]) if "cached" in exchange else None,
+        understudy=exchange.get("understudy"),
         broken=_broken(broken),
     )
 
@@ -111,7 +112,7 @@ def mark(flow: HTTPFlow, exchange: Exchange) -> None:
 def comment_of(exchange: Exchange) -> str:
     """One line for people: the fate, why, each attempt, and where the capture is."""
     detail, reason = exchange.get("detail"), exchange["reason"]
-    why = f"{reason}, since {detail}" if detail and "cached" in exchange else detail or reason
+    why = f"{reason}, since {detail}" if detail and exchange["fate"] == "stale" else detail or reason
     parts = [f"{exchange['fate']}: {why}"]
     parts += [
         f"attempt {n} {a['server']} {a['error'] or a['status']} {a['duration_ms']:.0f} ms"
@@ -140,7 +141,7 @@ def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, obj
     }
     if exchange["reason"]:
         fields["reason"] = exchange["reason"]
-    for key in ("capture_id", "capture_failed", "not_retried"):
+    for key in ("capture_id", "capture_failed", "not_retried", "understudy"):
         if key in exchange:
             fields[key] = exchange[key]
     if "replay" in exchange:

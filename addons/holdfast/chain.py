@@ -38,6 +38,7 @@ from holdfast.profile.settings import AddonEntry, Profile
 from holdfast.registry import resolve, settings_class
 from holdfast.status import StatusPage
 from holdfast.tracing import Tracing
+from holdfast.understudy import Understudy
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +95,8 @@ class Chain:
         self.gateway.cache = next((each.addon for each in members if isinstance(each.addon, ResponseCache)), None)
         self.gateway.router = next((each.addon for each in members if isinstance(each.addon, RouteNaming)), None)
         self.gateway.replays = next((each.addon for each in members if isinstance(each.addon, ReplayLedger)), None)
+        understudies = [each.guard for each in members if isinstance(each.addon, Understudy)]
+        self.gateway.stand_in = understudies[0].upstream_failed if understudies else None
         self.gateway.listeners = [each.addon for each in members if isinstance(each.addon, OutcomeListener)]
         observing = Metrics | Tracing | Notifier
         self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, observing)]

@@ -52,6 +52,9 @@ class Exchange(TypedDict, total=False):
     untaggable: str  # why its surrogate keys could not be used: it must not be stored
     cached: str  # `hit` or `stale`: the answer came from the cache
     cached_because: str  # the directive that decided
+    understudy: str  # `exact` or `route`: which recording the answer came from
+    no_recording: str  # why none answers, once it has been looked for
+    conditions: list[list[str]]  # the client's Range, If-None-Match and their kin, names with values
     cache_pass: str  # why the cache has no part in this request
     replay: str  # the id of the capture that this request of the gateway's own replays
     refresh: str  # the cache key that this request of the gateway's own fetches anew

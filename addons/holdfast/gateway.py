@@ -155,6 +155,7 @@ class Gateway:
     sink: CaptureSink | None = None
     cache: ResponseCache | None = None
     router: RouteNaming | None = None
+    stand_in: Callable[[HTTPFlow], Awaitable[None]] | None = None  # the understudy's `upstream_failed`, guarded
     replays: ReplayLedger | None = None
     listeners: list[OutcomeListener] = field(default_factory=list)
     checks: dict[str, HealthCheck] = field(default_factory=dict)

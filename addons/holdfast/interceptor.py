@@ -174,6 +174,10 @@ class Interceptor:
         rules = self._rules(flow)
         if failure.kind not in rules.on:
             return
+        if self._gateway.stand_in:  # wherever it stands in the chain: what it answers need not be sent again
+            await self._gateway.stand_in(flow)
+        if "understudy" in exchange:
+            return
         answer = await self._store(flow, failure, rules)
         flow.response = as_response(answer, flow)
 

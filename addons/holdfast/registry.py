@@ -23,6 +23,7 @@ BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "tracing": ("holdfast.tracing", "Tracing"),
         "cache": ("holdfast.cache", "Cache"),
         "surrogate": ("holdfast.surrogate", "Surrogate"),
+        "understudy": ("holdfast.understudy", "Understudy"),
         "interceptor": ("holdfast.interceptor", "Interceptor"),
         "replayer": ("holdfast.replayer", "ReplayerAddon"),
         "failure_sink": ("holdfast.failure_sink", "FailureSink"),

@@ -18,6 +18,7 @@ class Outcome:
     rejected: str | None = None
     closed_by: str | None = None
     cached: tuple[str, str] | None = None  # (hit or stale, the directive that decided)
+    understudy: str | None = None  # which recording it was answered from
     broken: str | None = None  # mitmproxy's text when the exchange broke off
 
 
@@ -31,6 +32,8 @@ def fate_of(outcome: Outcome) -> tuple[str, str]:
         return "failed", f"addon:{outcome.closed_by}"
     if outcome.cached and not outcome.broken:
         return outcome.cached
+    if outcome.understudy and not outcome.broken:
+        return "stale", "understudy"
     if outcome.error:
         return "failed", outcome.error
     if outcome.broken:

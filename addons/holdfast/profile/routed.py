@@ -29,6 +29,7 @@ _NAMING_ROUTES = {  # keys of addons
     "cache": ("routes", "skip"),
     "surrogate": ("tags",),
     "notifier": ("routes",),
+    "understudy": ("routes",),
 }
 _GATEWAYS_OWN = frozenset({"health", "captures", "unrouted"})  # labels of what no router has named
 
