@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.commands.check import chain_text
 from holdfast.profile.load import load_profile
+from holdfast.recordings.form import read_form
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,6 +48,17 @@ def test_the_profile_of_store_and_forward_loads(tmp_path: Path) -> None:
     file.write_text(block)
     routes = next(e for e in load_profile(str(file)).addons if e.name == "interceptor").settings.routes
     assert (routes["webhooks"].mode, routes["orders"].order) == ("always", True)
+
+
+def test_the_profile_and_the_recording_of_the_understudy_are_read(tmp_path: Path) -> None:
+    """Copied as they stand; but for the `written` of a file that has more fields, it is what the page shows."""
+    made, shown = blocks("docs/understudy.md", "yaml")
+    file = tmp_path / "my-profile.yaml"
+    file.write_text(made)
+    assert load_profile(str(file)).addons[-1].name == "understudy"
+    recording = read_form(shown.encode()).recording
+    assert (recording.request, recording.status) == ("GET /api/users/1", 200)
+    assert recording.body.startswith(b'{\n  "id": 1,')
 
 
 def test_the_contributors_addon_loads_by_its_profile(tmp_path: Path, mypackage: types.ModuleType) -> None:

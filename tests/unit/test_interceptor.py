@@ -49,7 +49,7 @@ async def intercepted(
     flow = tflow.tflow(resp=Response.make(status, b"origin") if status else False)
     error = f"http_{status}" if status else "connection_refused"
     exchange_of(flow).update(error=error, detail="it failed", route=route, not_retried="attempts")
-    gateway: Any = SimpleNamespace(sink=sink)
+    gateway: Any = SimpleNamespace(sink=sink, stand_in=None)
     await Interceptor(settings, gateway).upstream_failed(flow)
     return flow
 
@@ -112,13 +112,31 @@ async def test_without_a_sink_or_with_capture_off_it_only_answers(sink: Sink | N
     assert not any(name.startswith("holdfast-capture") for name in flow.response.headers)
 
 
+@pytest.mark.parametrize("stands_in", [True, False])
+async def test_a_recording_is_asked_for_before_anything_is_stored(stands_in: bool) -> None:
+    """Wherever the understudy stands in the chain: what is answered need not be sent again."""
+    sink, flow = Sink(), tflow.tflow()
+    exchange_of(flow).update(error="connection_refused", detail="it failed", route="user", not_retried="attempts")
+
+    async def stand_in(asked: HTTPFlow) -> None:
+        assert asked is flow
+        assert not sink.stored
+        if stands_in:
+            exchange_of(asked)["understudy"], asked.response = "exact", Response.make(200)
+
+    gateway: Any = SimpleNamespace(sink=sink, stand_in=stand_in)
+    await Interceptor(InterceptorSettings(), gateway).upstream_failed(flow)
+    assert flow.response
+    assert (flow.response.status_code, len(sink.stored)) == ((200, 0) if stands_in else (503, 1))
+
+
 ALWAYS = InterceptorSettings(mode="always", answer=202)
 ORDER = InterceptorSettings(order=True)
 
 
 async def asked(settings: InterceptorSettings, sink: Sink, flow: HTTPFlow) -> HTTPFlow:
     """The flow once its whole request has passed the interceptor."""
-    gateway: Any = SimpleNamespace(sink=sink)
+    gateway: Any = SimpleNamespace(sink=sink, stand_in=None)
     await Interceptor(settings, gateway).request(flow)
     return flow
 
@@ -187,7 +205,7 @@ async def test_a_request_whose_key_is_held_up_is_stored_behind(answer: Any) -> N
 async def test_a_large_body_is_claimed_before_any_of_it_goes_upstream() -> None:
     """The engine keeps it; the answer waits until all of it is there."""
     sink, flow = Sink(), make_flow("POST", "http://origin.test/a")
-    gateway: Any = SimpleNamespace(sink=sink)
+    gateway: Any = SimpleNamespace(sink=sink, stand_in=None)
     interceptor = Interceptor(ALWAYS, gateway)
     exchange_of(flow)["request_streamed"] = True
     await interceptor.request_grown(flow)
@@ -246,7 +264,7 @@ async def test_whether_to_go_on_without_knowing_is_for_on_error_to_say(hook: str
         async def waits(self, key: str) -> bool:
             raise StoreUnavailable("nobody can say")
 
-    gateway: Any = SimpleNamespace(sink=Unknowing())
+    gateway: Any = SimpleNamespace(sink=Unknowing(), stand_in=None)
     entry = AddonEntry(name="i", target="interceptor", settings=None, on_error=on_error, line=1, file="p.yaml")
     guard: Any = Guard(Interceptor(ORDER, gateway), entry, lambda name, hook: None)
     flow = make_flow("POST", "http://origin.test/a")
