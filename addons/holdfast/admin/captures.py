@@ -115,19 +115,21 @@ class CaptureReplay(OfCaptures):
             if found is None:
                 return
             captures, capture = found
-            places = self.places()
-            if not places.is_replayed:
-                self.send_problem(409, "Not replayed", "the profile has no replayer, so it would not be sent")
-                return
-            (done,) = await places.redriver(captures).redrive([capture])
-            if done.done:
-                self.send_json({"id": capture.id, "state": "pending", "was": capture.state, "detail": done.detail}, 202)
-            elif done.gone:
-                self.send_problem(410, "Gone", done.detail)
+            status, detail = await replayed(captures, capture, self.places())
+            if status == 202:
+                self.send_json({"id": capture.id, "state": "pending", "was": capture.state, "detail": detail}, status)
             else:
-                self.send_problem(409, "Pending", done.detail)
+                self.send_problem(status, "Gone" if status == 410 else "Not replayed", detail)
         except (StoreUnavailable, BrokerUnavailable, PoisonRecord) as e:
             self.send_away(e)
+
+
+async def replayed(captures: Captures, capture: Capture, places: Places) -> tuple[int, str]:
+    """Have it sent again: 202 once that is noted, 409 or 410 where it cannot be; and how, or why not."""
+    if not places.is_replayed:
+        return 409, "the profile has no replayer, so it would not be sent"
+    (done,) = await places.redriver(captures).redrive([capture])
+    return 202 if done.done else 410 if done.gone else 409, done.detail
 
 
 def capture_pages() -> list[tuple[str, type[Page]]]:

@@ -1,4 +1,4 @@
-"""Captures as JSON documents, the same from the command line and from the control surface."""
+"""Captures as documents, the same from the command line and from the control surface."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from holdfast.audit import AttemptLog
 from holdfast.captures import Capture
 from holdfast.captures.view import Message
+from holdfast.errors import PoisonRecord
+from holdfast.policy.envelope import CapturedRequest, from_json
 from holdfast.policy.wire import HeaderMap, encode_body, first_value
 
 _ANSWER_FIELDS = ("status", "headers", "body", "body_encoding", "body_truncated")
@@ -56,3 +58,11 @@ def answer(status: int, headers: HeaderMap, body: bytes, truncated: bool) -> dic
     """As the envelope has the upstream's last answer."""
     text, encoding = encode_body(body, first_value(headers, "content-type"))
     return dict(zip(_ANSWER_FIELDS, (status, dict(headers), text, encoding, truncated), strict=True))
+
+
+def readable(message: Message | None) -> CapturedRequest | None:
+    """The envelope; None where there is none that can be read."""
+    try:
+        return from_json(message.value) if message else None
+    except PoisonRecord:
+        return None

@@ -11,11 +11,10 @@ from urllib.error import HTTPError
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from holdfast.errors import HoldfastError
-from holdfast.policy.endpoint import parse_listen
+from holdfast.policy.endpoint import base_url
 from holdfast.profile.load import load_profile
 
 PATIENCE = 30.0
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # where they listen, and where to find them
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +45,6 @@ def call(args: argparse.Namespace, method: str, path: str, body: dict[str, Any] 
     """The answer's document. ValueError for what has to be said otherwise, HoldfastError for what may work later."""
     data = None if body is None else json.dumps(body).encode()
     return _answer(surface(args).request(method, path, data), args.profile)
-
-
-def base_url(listen: str) -> str:
-    """Where to find what listens there."""
-    host, port = parse_listen(listen)
-    host = _WILDCARDS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def direct() -> OpenerDirector:

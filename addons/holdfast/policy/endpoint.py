@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # where they listen, and where to find them
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -77,3 +79,10 @@ def parse_listen(text: str) -> tuple[str, int]:
     elif ":" in host:
         raise ValueError(f"{text!r}: put an IPv6 address in brackets, like [::1]:8080")
     return host or "127.0.0.1", int(port)
+
+
+def base_url(listen: str) -> str:
+    """The URL to find what listens there by."""
+    host, port = parse_listen(listen)
+    host = _WILDCARDS.get(host, host)
+    return f"http://{_bracketed(host)}:{port}"

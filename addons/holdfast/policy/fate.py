@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FATES = ("ok", "retried", "stale", "hit", "captured", "failed", "rejected")
+LOST = ("captured", "failed")  # those of requests that the upstream did not answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from holdfast.policy.fate import FATES
+from holdfast.policy.fate import FATES, LOST
 from holdfast.top.frame import (
     CacheRow,
     CaptureRow,
@@ -26,7 +26,6 @@ from holdfast.top.scrape import Scrape
 COLUMNS = 60  # of a line: one for each second
 CACHE_SERVED = ("hit", "stale")
 CACHE_ASKED = (*CACHE_SERVED, "miss", "revalidated")  # the others are none of the cache's business
-LOST = ("captured", "failed")  # fates of requests that the upstream did not answer
 FATE: Group = ("holdfast_requests_total", ("fate",))
 ROUTE: Group = ("holdfast_requests_total", ("route", "fate"))
 BUCKETS: Group = ("holdfast_request_duration_seconds_bucket", ("le",))

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TextIO
 
 from holdfast.audit import AttemptLog
-from holdfast.captures.documents import summary, whole
+from holdfast.captures.documents import readable, summary, whole
 from holdfast.captures.merging import is_chosen
 from holdfast.captures.opening import opened
-from holdfast.captures.view import PAGE, Captures, Message
+from holdfast.captures.view import PAGE, Captures
 from holdfast.commands.captures import by_hand, text
 from holdfast.commands.captures.asking import choice, message_of, named, places, profile_of, remark, say
-from holdfast.commands.control import base_url
-from holdfast.errors import HoldfastError, PoisonRecord
+from holdfast.errors import HoldfastError
 from holdfast.outbox import OutboxRecord
+from holdfast.policy.endpoint import base_url
 from holdfast.policy.envelope import CapturedRequest, from_json
 from holdfast.policy.replaying.curl import curl_command
 
@@ -63,14 +63,6 @@ async def shown(args: argparse.Namespace) -> int:
     parts.append(_request(about, base) if about else "The request is not kept here any more, or cannot be read.")
     print("\n\n".join(part for part in parts if part))
     return 0
-
-
-def readable(message: Message | None) -> CapturedRequest | None:
-    """The envelope; None where there is none that can be read."""
-    try:
-        return from_json(message.value) if message else None
-    except PoisonRecord:
-        return None
 
 
 def _last_answer(record: CapturedRequest | None, replays: list[AttemptLog]) -> str:
