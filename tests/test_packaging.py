@@ -46,6 +46,7 @@ def test_the_wheel_brings_the_package_its_types_and_the_shipped_profiles(wheel: 
     shipped = {f"holdfast/_profiles/{file.name}" for file in (ROOT / "profiles").glob("*.yaml")}
     assert "holdfast/_profiles/sidecar.yaml" in shipped
     assert shipped <= names
+    assert {"holdfast/admin/dashboard/dashboard.css", "holdfast/admin/dashboard/templates/base.html"} <= names
 
 
 def test_the_wheel_brings_nothing_else(wheel: zipfile.ZipFile) -> None:

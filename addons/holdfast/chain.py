@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from holdfast.accesslog import AccessLog, Observer
 from holdfast.admin.health import HealthPage
 from holdfast.admin.listener import AdminListener
+from holdfast.admin.traffic import Traffic
 from holdfast.collectors import ChainRegistry
 from holdfast.engine.gate import Gate
 from holdfast.engine.leg import build_leg
@@ -99,7 +100,8 @@ class Chain:
         self.gateway.stand_in = understudies[0].upstream_failed if understudies else None
         self.gateway.listeners = [each.addon for each in members if isinstance(each.addon, OutcomeListener)]
         observing = Metrics | Tracing | Notifier
-        self.observers[:] = [each.addon.observe for each in members if isinstance(each.addon, observing)]
+        own = [Traffic(self.gateway).observe] if self.gateway.profile.admin.listen else []
+        self.observers[:] = [*own, *(each.addon.observe for each in members if isinstance(each.addon, observing))]
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:
         """Which of mitmproxy's options this profile changes. One that it leaves open becomes what it was at first."""

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter
 from holdfast.engine.leg import Leg
 from holdfast.errors import Fault
 from holdfast.policy.failure import Failure
+from holdfast.policy.minutes import Minutes
 
 if TYPE_CHECKING:
     from mitmproxy.http import HTTPFlow
@@ -161,6 +162,7 @@ class Gateway:
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
     in_flight: int = 0
+    minutes: Minutes = field(default_factory=Minutes)  # what became of the requests of the last hour
     profile_since: float = field(init=False)  # wall-clock time at which the profile took over
     refused: tuple[Fault, ...] = ()  # why what its files hold now was not taken over
     addon_errors: Counter = field(init=False)

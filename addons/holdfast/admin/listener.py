@@ -12,7 +12,7 @@ from tornado.web import Application
 from holdfast.admin.pages import routes
 from holdfast.ending import end_process
 from holdfast.gateway import Gateway
-from holdfast.policy.endpoint import parse_listen
+from holdfast.policy.endpoint import base_url, parse_listen
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class AdminListener:
         except OSError as e:
             end_process(f"holdfast: admin.listen {listen}: {e.strerror or e}; choose another with --admin", 1)
         self._server = server
-        logger.info("admin listens", extra={"address": listen})
+        logger.info("admin listens", extra={"address": listen, "page": f"{base_url(listen)}/"})
 
     async def done(self) -> None:
         if self._server:

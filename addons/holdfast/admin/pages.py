@@ -9,6 +9,7 @@ from msgspec import Struct
 from prometheus_client import generate_latest
 
 from holdfast.admin.captures import capture_pages
+from holdfast.admin.dashboard.routes import dashboard_pages
 from holdfast.admin.health import health_document
 from holdfast.admin.page import Guarded, Page
 from holdfast.errors import StoreUnavailable
@@ -28,7 +29,8 @@ class NotFound(Guarded):
             self.send_problem(
                 404,
                 "Not found",
-                "the pages are /health /metrics /purge /explain /captures /captures/{id} /captures/{id}/replay /config",
+                "to look at there is /; for programs there are "
+                "/health /metrics /purge /explain /captures /captures/{id} /captures/{id}/replay /config",
             )
 
 
@@ -137,6 +139,6 @@ def routes(gateway: Gateway) -> list[Any]:
         (r"/purge", Purge),
         (r"/explain", Explain),
         *capture_pages(),
-        (r".*", NotFound),
     ]
-    return [(pattern, page, {"gateway": gateway}) for pattern, page in table]
+    known = [(pattern, page, {"gateway": gateway}) for pattern, page in table]
+    return [*known, *dashboard_pages(gateway), (r".*", NotFound, {"gateway": gateway})]

@@ -42,7 +42,8 @@ class AdminSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     token: Annotated[
         str,
         Meta(
-            description="Bearer token that every call needs; without one only loopback addresses are allowed.",
+            description="Token that every call needs as `Bearer`, and that the page asks for; "
+            "without one only loopback addresses are allowed.",
             extra={"secret": True, **_RESTART},
         ),
     ] = ""

@@ -1,0 +1,20 @@
+"""Counts what becomes of requests for the page of the control surface: an observer of the access log."""
+
+from __future__ import annotations
+
+from mitmproxy.http import HTTPFlow
+
+from holdfast.exchange import Exchange, route_of
+from holdfast.gateway import Gateway
+
+
+class Traffic:
+    """Part of every chain that has a control surface; needs no `metrics` in the profile."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._add, self._clock = gateway.minutes.add, gateway.wall_clock
+
+    def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
+        """Called by the access log once a request. A replay is no client's, as for the metrics."""
+        if "replay" not in exchange:
+            self._add(self._clock(), route_of(flow), exchange["fate"])
