@@ -6,7 +6,9 @@ its guard), the access log, the admin surface, the gate.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import random
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,6 +42,18 @@ from holdfast.registry import resolve, settings_class
 from holdfast.status import StatusPage
 from holdfast.tracing import Tracing
 from holdfast.understudy import Understudy
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What a chain reads the time from, and its dice: monotonic seconds, epoch seconds, uniform in [0, 1)."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
+
+
+THE_REAL = Clocks()
 
 
 @dataclass(slots=True, eq=False)
@@ -127,11 +141,12 @@ class Chain:
         self.gateway.addon_errors.labels(addon, hook).inc()
 
 
-def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gateway") -> Chain:
+def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gateway", clocks: Clocks = THE_REAL) -> Chain:
     """The shared gateway and all addons; nothing has been started. ProfileError where a constructor refuses."""
     disable_created_metrics()  # a second series for each counter that nobody asked for
     registry = ChainRegistry()
-    gateway = Gateway(profile, build_leg(profile, Timers(client_connection), registry), registry, role=role)
+    leg = build_leg(profile, Timers(client_connection), registry, clocks.monotonic, clocks.jitter)
+    gateway = Gateway(profile, leg, registry, clocks.wall, role)
     gateway.health = HealthPage(gateway).document
     upstream, observers = UpstreamLeg(gateway.leg, profile.upstream), list[Observer]()
     first: list[object] = [upstream, Intake(gateway), StatusPage(gateway)]

@@ -67,9 +67,20 @@ def _call(args: argparse.Namespace) -> int:
         from holdfast.commands.top import top
 
         return top(args)
+    if args.command == "check" and _plays(args):
+        from holdfast.commands.rehearse import rehearse
+
+        return rehearse(args)
     from holdfast.commands import check
 
     return check.check(args) if args.command == "check" else check.profiles(args)
+
+
+def _plays(args: argparse.Namespace) -> bool:
+    """Whether the profile's tests are to be played. ValueError for options that would do nothing without."""
+    if args.test is None and (args.inherited or args.junit or args.with_stores):
+        raise ValueError("--inherited, --junit and --with-stores are about tests: add --test")
+    return args.test is not None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("profile", nargs="?", default=_default_profile(), metavar="PROFILE")
     check.add_argument("--schema", action="store_true", help="print the JSON Schema of profiles instead")
     check.add_argument("--json", action="store_true", help="the resolved profile as JSON, secrets masked")
+    _rehearse(check)
     profiles = commands.add_parser("profiles", help="the shipped profiles, a line each")
     profiles.add_argument("--json", action="store_true")
     origin = commands.add_parser("origin", help="the sample backend")
@@ -110,6 +122,20 @@ def _consume(consume: argparse.ArgumentParser) -> None:
         "--upstream", action="append", metavar="URL", help="in place of the profile's; may be repeated"
     )
     consume.add_argument("--admin", metavar="[HOST:]PORT", help="health and metrics of the consumer; default: none")
+
+
+def _rehearse(check: argparse.ArgumentParser) -> None:
+    tests = check.add_argument_group("the tests that the profile carries")
+    tests.add_argument(
+        "--test",
+        nargs="?",
+        const="",
+        metavar="PATTERN",
+        help="play them, or those with such a name; 0: all came as it was to, 1: some did not",
+    )
+    tests.add_argument("--inherited", action="store_true", help="those of the profiles that it extends, too")
+    tests.add_argument("--junit", metavar="FILE", help="write what became of them as XML for CI")
+    tests.add_argument("--with-stores", action="store_true", help="use the profile's own Redis, Kafka, PostgreSQL")
 
 
 def _purge(purge: argparse.ArgumentParser) -> None:

@@ -68,7 +68,9 @@ class SpoolSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     max_body: Annotated[Size, Meta(description="Larger bodies are not kept, and so not captured.")] = Size("64MiB")
     max_total: Annotated[Size, Meta(description="Disk space for all of them together.")] = Size("1GiB")
-    folder: Annotated[str | None, Meta(description="Where; `null`: beside the outbox.")] = None
+    folder: Annotated[
+        str | None, Meta(description="Where; `null`: beside the outbox.", extra={"in_tests": "{folder}/spool"})
+    ] = None
 
 
 class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,7 +80,7 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
         str,
         Meta(
             description="`kafka://HOST:PORT[,HOST:PORT]`, `file:///PATH.jsonl`, or `embedded://`: kept in the outbox.",
-            extra=_RESTART,
+            extra={**_RESTART, "in_tests": "embedded://"},
         ),
     ] = "embedded://"
     topic: Annotated[str, Meta(description="Topic that captured requests are published to.", extra=_RESTART)] = (
@@ -88,7 +90,11 @@ class FailureSinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_on
         dict[str, str], Meta(description="Any librdkafka setting, SASL and TLS among them.", extra=_RESTART)
     ] = field(default_factory=dict)
     outbox: Annotated[
-        str, Meta(description="SQLite file of the outbox; its folder is made if it is missing.", extra=_RESTART)
+        str,
+        Meta(
+            description="SQLite file of the outbox; its folder is made if it is missing.",
+            extra={**_RESTART, "in_tests": "{folder}/outbox.db"},
+        ),
     ] = "./holdfast.db"
     key: Annotated[
         str,

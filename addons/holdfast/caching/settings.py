@@ -73,7 +73,10 @@ class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     store: Annotated[
         str,
-        Meta(description="`memory://`, or `redis://HOST:PORT/DB` and its relatives.", extra={"restart": True}),
+        Meta(
+            description="`memory://`, or `redis://HOST:PORT/DB` and its relatives.",
+            extra={"restart": True, "in_tests": "memory://"},
+        ),
     ] = "memory://"
     memory: Annotated[
         Size, Meta(description="Memory for responses, also in front of Redis.", extra={"restart": True})

@@ -16,7 +16,7 @@ def check(args: argparse.Namespace) -> int:
     if args.schema:
         print(json.dumps(profile_schema(), indent=2))
         return 0
-    profile = load_profile(args.profile)
+    profile = load_profile(args.profile, tests="own")
     build_chain(profile)
     print(json.dumps(masked(profile), indent=2) if args.json else chain_text(profile))
     return 0
@@ -44,4 +44,6 @@ def chain_text(profile: Profile) -> str:
     for number, entry in enumerate(profile.addons, 1):
         where = f"{entry.file}:{entry.line}"
         lines.append(f"{number:>3}. {entry.name:<{width}}  on_error: {entry.on_error}  {where}")
+    if profile.tests:
+        lines.append(f"tests     {len(profile.tests)} (holdfast check {profile.source} --test)")
     return "\n".join(lines)

@@ -163,6 +163,12 @@ class BreakerStates(Collector):
         yield family
 
 
-def build_leg(profile: Profile, timers: Timers, registry: CollectorRegistry) -> Leg:
+def build_leg(
+    profile: Profile,
+    timers: Timers,
+    registry: CollectorRegistry,
+    clock: Callable[[], float] = time.monotonic,
+    jitter: Callable[[], float] = random.random,
+) -> Leg:
     """The leg that this profile describes."""
-    return Leg(build_plans(profile), client_bounds(profile.limits), timers, registry)
+    return Leg(build_plans(profile), client_bounds(profile.limits), timers, registry, clock, jitter)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Literal
 
 from holdfast.errors import ProfileError
 from holdfast.profile.addons import check_entries
@@ -18,22 +19,32 @@ from holdfast.profile.reading import Reading
 from holdfast.profile.routed import filled_in, unknown_routes, without_echoes
 from holdfast.profile.settings import Profile
 from holdfast.profile.shipped import shipped_profiles
+from holdfast.profile.tested import check_cases, unfit_cases
 
 __all__ = ["load_profile", "read_profile", "shipped_profiles"]
 
+Tests = Literal["ignored", "own", "inherited"]
+
 
 def load_profile(
-    name_or_path: str, *, env: Mapping[str, str] = os.environ, overrides: Mapping[str, object] | None = None
+    name_or_path: str,
+    *,
+    env: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, object] | None = None,
+    tests: Tests = "ignored",
 ) -> Profile:
     """The profile of this shipped name or file. ProfileError with all faults, in the order of the file.
 
     `overrides` maps dotted paths, such as `admin.listen` or `addons.failure_sink.outbox`, to values that win over
-    those of the files.
+    those of the files. `tests` says whether the profile's tests are read, and those of what it extends.
     """
-    return read_profile(name_or_path, Reading(env), overrides or {})
+    reading = Reading(env, with_tests=tests != "ignored")
+    return read_profile(name_or_path, reading, overrides or {}, inherited=tests == "inherited")
 
 
-def read_profile(name_or_path: str, reading: Reading, overrides: Mapping[str, object]) -> Profile:
+def read_profile(
+    name_or_path: str, reading: Reading, overrides: Mapping[str, object], *, inherited: bool = False
+) -> Profile:
     """As `load_profile`; the reading knows afterwards, even if this raises, which files were opened."""
     document = reading.named(name_or_path)
     if document is None:
@@ -41,10 +52,12 @@ def read_profile(name_or_path: str, reading: Reading, overrides: Mapping[str, ob
     document = reading.overridden(document, overrides)
     check = Check()
     addons = check_entries(document.entries, check)
-    profile = check.struct(filled_in(document.table), Profile, "", {"addons": addons, "source": name_or_path})
+    tests = document.inherited if inherited else document.tests
+    given = {"addons": addons, "tests": check_cases(tests, check), "source": name_or_path}
+    profile = check.struct(filled_in(document.table), Profile, "", given)
     faults = reading.faults + without_echoes(check.faults)
     if isinstance(profile, Profile):
-        faults += unknown_routes(profile, document.table) + unmet_needs(profile)
+        faults += unknown_routes(profile, document.table) + unmet_needs(profile) + unfit_cases(profile, tests)
     if faults or profile is BAD:
         raise ProfileError(reading.ordered(faults))
     assert isinstance(profile, Profile)

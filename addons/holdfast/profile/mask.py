@@ -16,6 +16,7 @@ from holdfast.profile.shapes import VALUE_TYPES, fields_of
 def masked(profile: Profile) -> dict[str, Any]:
     """What `GET /config` and `holdfast check` show; JSON can express all of it."""
     shown = _struct(profile)
+    del shown["tests"]  # they say nothing of what the gateway does
     shown["addons"] = [_entry(entry) for entry in profile.addons]
     return shown
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from holdfast.profile.files import read_table
 from holdfast.profile.merge import merge, merge_addons
 from holdfast.profile.nodes import Node, Scalar, Table, Where, from_plain
 from holdfast.profile.shipped import is_shipped_name, shipped_file
+from holdfast.profile.tested import cases_of, laid_over
 
 COMMAND_LINE = Where("command line", 0)
 _LONGEST_CHAIN = 16
@@ -21,19 +22,28 @@ _LONGEST_CHAIN = 16
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file, or several laid over each other: all keys but `addons`, and the addon entries."""
+    """One file, or several laid over each other: all keys but `addons` and `tests`, and what is in those two.
+
+    `tests` are those of the last file alone, `inherited` those of all files; each with its path in its file.
+    """
 
     table: Table
     entries: list[Entry]
+    tests: list[tuple[str, Node]]
+    inherited: list[tuple[str, Node]]
 
 
 class Reading:
-    """The reading of one profile; `faults` is what has been found so far, `files` those opened, in their order."""
+    """The reading of one profile; `faults` is what has been found so far, `files` those opened, in their order.
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    Without `with_tests` nobody looks at `tests:`.
+    """
+
+    def __init__(self, env: Mapping[str, str], *, with_tests: bool = False) -> None:
         self.faults: list[Fault] = []
         self.files: list[str] = []
         self._env = env
+        self._with_tests = with_tests
         self._whole: Document | None = None
 
     def named(self, name: str) -> Document | None:
@@ -58,7 +68,7 @@ class Reading:
         entries = [Entry(COMMAND_LINE, name, None, from_plain(value, COMMAND_LINE)) for name, value in addons.items()]
         merged = merge(document.table, from_plain(table, COMMAND_LINE)) if table else document.table
         assert isinstance(merged, Table)
-        return Document(merged, merge_addons(document.entries, entries, self.faults))
+        return replace(document, table=merged, entries=merge_addons(document.entries, entries, self.faults))
 
     def place(self, path: str) -> Where:
         """Where the key of this dotted path stands in the whole document; where it is left out, what it belongs to."""
@@ -97,15 +107,18 @@ class Reading:
             return None
         self.faults.extend(faults)
         table = self._versioned(table)
-        own = Document(_without(table, "addons"), entries_of(table.entries.get("addons"), self.faults))
+        tests = cases_of(table.entries.get("tests"), self.faults) if self._with_tests else []
+        entries = entries_of(table.entries.get("addons"), self.faults)
+        own = Document(_without(table, "addons", "tests"), entries, tests, tests)
         base = self._base(table, file, [*chain, file.resolve()])
         if base is None:
             # Without what it builds on, an entry that refers to an inherited one cannot be told from a mistake.
             kept = own.entries if "extends" in table.entries else merge_addons([], own.entries, self.faults)
-            return Document(own.table, [entry for entry in kept if not entry.removed])
+            return replace(own, entries=[entry for entry in kept if not entry.removed])
         merged = merge(_without(base.table, "extends"), own.table)
         assert isinstance(merged, Table)
-        return Document(merged, merge_addons(base.entries, own.entries, self.faults))
+        entries = merge_addons(base.entries, own.entries, self.faults)
+        return Document(merged, entries, tests, laid_over(base.inherited, tests))
 
     def _versioned(self, table: Table) -> Table:
         """Every file says its version itself: what it extends may move on to another."""
@@ -140,8 +153,8 @@ def _refusal(base: Path, chain: list[Path]) -> str:
     return f"goes over more than {_LONGEST_CHAIN} files" if len(chain) >= _LONGEST_CHAIN else ""
 
 
-def _without(table: Table, key: str) -> Table:
-    return Table(table.where, {name: node for name, node in table.entries.items() if name != key})
+def _without(table: Table, *keys: str) -> Table:
+    return Table(table.where, {name: node for name, node in table.entries.items() if name not in keys})
 
 
 def _set(table: dict[str, Any], path: list[str], value: object) -> None:

@@ -7,6 +7,15 @@ from typing import Literal, get_args, get_origin
 
 from msgspec import Struct
 
+from holdfast.profile.cases import (
+    CapturedSettings,
+    CaseSettings,
+    ExpectSettings,
+    MatchSettings,
+    ReceivedSettings,
+    ReplySettings,
+    RequestSettings,
+)
 from holdfast.profile.leaves import bare, members, written
 from holdfast.profile.settings import AddonEntry, Profile
 from holdfast.profile.shapes import Field, Shape, fields_of
@@ -76,10 +85,38 @@ addons:
 """
 
 
+_TESTS = """\
+## Tests
+
+`tests` is a list of what the profile promises, and `holdfast check PROFILE --test` keeps it to its word: a request, what
+the servers do, and what must come of it (see [the page about tests](../docs/profile-tests.md)).
+
+```yaml
+tests:
+  - name: a GET is tried again
+    request: GET /api/users
+    upstream: [reset, 200]
+    expect: {status: 200, fate: retried}
+```
+"""
+
+# Parts of tests that come again and again: each has a table of its own, under this name.
+_TABLES: dict[type[Struct], str] = {
+    CaseSettings: "test",
+    RequestSettings: "request",
+    ReplySettings: "reply",
+    ExpectSettings: "expectation",
+    ReceivedSettings: "received",
+    CapturedSettings: "record",
+    MatchSettings: "match",
+}
+
+
 def reference_markdown() -> str:
     """The whole page."""
     parts = [_HEAD, _shipped(), _WRITING, _EXTENDING, "## Keys\n\n" + _table(Profile), _ENTRIES]
     parts += [_addon(name) for name in BUILT_IN]
+    parts += [_TESTS, *(_part(name, cls) for cls, name in _TABLES.items())]
     return "\n".join(parts)
 
 
@@ -93,6 +130,10 @@ def _addon(name: str) -> str:
     if cls is None:
         return f"### `{name}`\n\nNo settings.\n"
     return f"### `{name}`\n\n{(cls.__doc__ or '').strip()}\n\n{_table(cls)}"
+
+
+def _part(name: str, cls: type[Struct]) -> str:
+    return f"### {name}\n\n{(cls.__doc__ or '').strip()}\n\n{_table(cls)}"
 
 
 def _table(cls: type[Struct]) -> str:
@@ -113,7 +154,7 @@ def _rows(cls: type[Struct], prefix: str, above: tuple[type, ...]) -> Iterator[t
         else:
             yield path, "section", "", item.shape.description
         # Where a part of the class itself comes again, per route, the text says so.
-        if inner not in (None, AddonEntry, *above) and not issubclass(cls, inner or cls):
+        if inner not in (None, AddonEntry, *_TABLES, *above) and not issubclass(cls, inner or cls):
             assert inner is not None
             yield from _rows(inner, f"{path}{mark}.", (*above, cls))
 
@@ -144,7 +185,7 @@ def _kind(shape: Shape) -> str:
     if shape.item:
         parts.append("list of addons" if shape.item.struct is AddonEntry else f"list of {_kind(shape.item)}")
     if shape.struct:
-        parts.append("mapping")
+        parts.append(f"[{_TABLES[shape.struct]}](#{_TABLES[shape.struct]})" if shape.struct in _TABLES else "mapping")
     if shape.entry:
         parts.append(f"names, each with {_kind(shape.entry)}")
     if shape.other is not None:

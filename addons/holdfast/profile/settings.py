@@ -2,7 +2,8 @@
 
 `Meta(extra=...)` carries what msgspec cannot express and `profile.check` enforces: `gt` and the other bounds for
 durations, sizes and shares; `rule`, a function that raises ValueError for a value that will not do; `secret`, a value
-that is never shown; `internal`, a field that is no key; `restart`, a key that cannot change while the gateway runs.
+that is never shown; `internal`, a field that is no key; `restart`, a key that cannot change while the gateway runs;
+`in_tests`, what stands in its place while the profile's tests are played (`{folder}` is a temporary one).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from holdfast.profile.addresses import (
     check_server,
     is_loopback,
 )
+from holdfast.profile.cases import CaseSettings
 from holdfast.profile.values import Duration, Share, Size
 
 OnError = Literal["open", "closed"]
@@ -336,6 +338,14 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = True
     addons: Annotated[tuple[AddonEntry, ...], Meta(description="The addons, loaded in this order.")] = ()
+    tests: Annotated[
+        tuple[CaseSettings, ...],
+        Meta(
+            description="What the profile promises: requests, what the servers do, and what must come of it. "
+            "`holdfast check PROFILE --test` plays them; a gateway that runs does not look at them. "
+            "They belong to this file and are not inherited."
+        ),
+    ] = ()
     source: Annotated[
         str, Meta(description="The file or shipped name it was loaded from.", extra={"internal": True})
     ] = ""

@@ -42,7 +42,12 @@ class RouteReplay(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     schedule: Annotated[ScheduleSettings | None, Meta(description="When it is tried again.")] = None
     show_answer: Annotated[bool | None, Meta(description="Whether the status page shows the answer.")] = None
     callback_url: Annotated[
-        str | None, Meta(description="The outcome is posted there, signed; see `callback_key`.", pattern="^https?://")
+        str | None,
+        Meta(
+            description="The outcome is posted there, signed; see `callback_key`.",
+            pattern="^https?://",
+            extra={"in_tests": None},
+        ),
     ] = None
 
 
@@ -68,7 +73,7 @@ class ReplayerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str,
         Meta(
             description="Where outcomes are kept: an SQLite file, or `postgresql://USER@HOST/DB` to share.",
-            extra={**_RESTART, "secret": True},
+            extra={**_RESTART, "secret": True, "in_tests": "{folder}/audit.db"},
         ),
     ] = "./holdfast-audit.db"
     embedded: Annotated[

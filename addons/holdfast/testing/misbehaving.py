@@ -123,6 +123,16 @@ class MisbehavingOrigin:
         if fault is not None:
             raise fault
 
+    def refuse(self) -> None:
+        """Accept no further connection; those that are open go on. `start` listens again."""
+        if self._accepting is not None and self._listener is not None:
+            self._accepting.cancel()
+            asyncio.get_running_loop().remove_reader(self._listener)  # before its number is another socket's
+            self._accepting = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
     @contextlib.asynccontextmanager
     async def refusing(self) -> AsyncIterator[None]:
         """For as long as the block runs nobody listens: connecting is refused, open connections are reset."""
