@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from holdfast.engine.selfcheck import check_engine
+from holdfast.errors import HoldfastError
 from holdfast.profile.cases import CaseSettings
 from holdfast.profile.load import load_profile, shipped_profiles
 from holdfast.profile.settings import Profile
@@ -27,9 +28,16 @@ def rehearse(args: argparse.Namespace) -> int:
 
     results = play(profile, cases, tell, with_stores=args.with_stores)
     if args.junit:
-        Path(args.junit).write_bytes(as_junit(args.profile, results))
+        _write(Path(args.junit), as_junit(args.profile, results))
     print(json.dumps(as_json(args.profile, results), indent=2) if args.json else summary_text(results))
     return 0 if all(result.ok for result in results) else 1
+
+
+def _write(file: Path, report: bytes) -> None:
+    try:
+        file.write_bytes(report)
+    except OSError as error:
+        raise HoldfastError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _wanted(profile: Profile, pattern: str, *, inherited: bool) -> list[CaseSettings]:

@@ -46,8 +46,14 @@ def check_field_name(text: str) -> None:
 
 def check_field_value(text: str) -> None:
     """A rule: what fits into a header field (RFC 9110, section 5.5)."""
-    if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text) or not text.isprintable():
-        raise ValueError("cannot be the value of a header field: it has characters that do not fit in a line")
+    if not re.fullmatch(r"[\t\x20-\x7e\xa0-\xff]*", text) or text != text.strip():
+        raise ValueError("cannot be the value of a header field: it has characters that do not fit there")
+
+
+def check_name(text: str) -> None:
+    """A rule: a name in one line."""
+    if not text.isprintable():
+        raise ValueError("has characters that cannot be printed in a line")
 
 
 def check_pattern(text: str) -> None:
@@ -59,7 +65,6 @@ def check_pattern(text: str) -> None:
 
 
 FieldValue = Annotated[str, Meta(extra={"rule": check_field_value})]
-_ABOVE_ZERO = {"gt": 0}
 
 
 class MatchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,8 +97,7 @@ class RequestSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     json: Annotated[Any, Meta(description="The body as JSON; `Content-Type` is added if it is not there.")] = None
 
     def __post_init__(self) -> None:
-        check_body(self.body, self.json)
-        check_headers(self.headers)
+        check_message(self.headers, self.body, self.json)
 
 
 class ReplySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -118,11 +122,11 @@ class ReplySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     times: Annotated[int, Meta(description="For so many attempts one after the other.", ge=1, le=1000)] = 1
 
     def __post_init__(self) -> None:
-        check_body(self.body, self.json)
-        check_headers(self.headers)
+        check_message(self.headers, self.body, self.json)
 
 
 Reply = Annotated[int, Meta(ge=200, le=599)] | Failing | ReplySettings
+Replies = Annotated[tuple[Reply, ...], Meta(min_length=1)]
 
 
 class CapturedSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -217,10 +221,13 @@ class PurgeSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class StepSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One step; what it says is done in the order of these keys."""
 
-    wait: Annotated[Duration | None, Meta(description="Time that passes first; it is moved, not waited for.")] = None
+    wait: Annotated[
+        Duration | None,
+        Meta(description="Time that passes first; it is moved, not waited for.", extra={"le": 366 * 86400}),
+    ] = None
     purge: Annotated[PurgeSettings | None, Meta(description="What is taken out of the cache then.")] = None
     upstream: Annotated[
-        Reply | tuple[Reply, ...] | None,
+        Reply | Replies | None,
         Meta(
             description="What the servers do from here on, attempt after attempt, whichever is asked; the last holds "
             "on. A status, a way to fail (`refused`, `reset`, `closed`, `hang`, `garbage`, `truncated`, `stalled`) or "
@@ -228,7 +235,7 @@ class StepSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         ),
     ] = None
     servers: Annotated[
-        dict[str, Reply | tuple[Reply, ...]],
+        dict[str, Reply | Replies],
         Meta(description="The same for single servers, by their number in the profile, from 1, or their URL there."),
     ] = field(default_factory=dict)
     request: Annotated[
@@ -247,7 +254,9 @@ class StepSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class CaseSettings(StepSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One test: a name, and either the keys of one step or a list of steps."""
 
-    name: Annotated[str, Meta(description="What it shows, in a sentence; each only once.", min_length=1)]
+    name: Annotated[
+        str, Meta(description="What it shows, in a sentence; each only once.", min_length=1, extra={"rule": check_name})
+    ]
     steps: Annotated[
         tuple[StepSettings, ...],
         Meta(
@@ -270,10 +279,14 @@ class CaseSettings(StepSettings, frozen=True, forbid_unknown_fields=True, kw_onl
         return None
 
 
-def check_body(body: str | None, json: object) -> None:
-    """ValueError for both."""
+def check_message(headers: Mapping[str, object], body: str | None, json: object) -> None:
+    """ValueError for two bodies, for a name that is none, and for what is made from the body."""
     if body is not None and json is not None:
         raise ValueError("has `body` and `json`: write one of them")
+    check_headers(headers)
+    framing = [name for name in headers if name.lower() in ("content-length", "transfer-encoding")]
+    if framing:
+        raise ValueError(f"`headers`: {framing[0]} is made from the body: leave it out")
 
 
 def check_headers(headers: Mapping[str, object]) -> None:

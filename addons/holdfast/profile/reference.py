@@ -88,8 +88,8 @@ addons:
 _TESTS = """\
 ## Tests
 
-`tests` is a list of what the profile promises, and `holdfast check PROFILE --test` keeps it to its word: a request, what
-the servers do, and what must come of it (see [the page about tests](../docs/profile-tests.md)).
+`tests` is a list of what the profile promises, and `holdfast check PROFILE --test` keeps it to its word: a request,
+what the servers do, and what must come of it (see [the page about tests](../docs/profile-tests.md)).
 
 ```yaml
 tests:

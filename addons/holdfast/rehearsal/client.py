@@ -46,14 +46,17 @@ async def ask(port: int, request: RequestSettings) -> Answered:
     """Whatever comes back, which may be nothing; does not raise for that."""
     answered = Answered()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    talk = h11.Connection(h11.CLIENT)
+    headers, body = _content(request, port)
     try:
-        talk = h11.Connection(h11.CLIENT)
-        headers, body = _content(request, port)
-        asked = h11.Request(method=request.method, target=request.path, headers=headers)
+        encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+        asked = h11.Request(method=request.method, target=request.path, headers=encoded)
         events = [asked, h11.Data(data=body), h11.EndOfMessage()] if body else [asked, h11.EndOfMessage()]
         writer.write(b"".join(talk.send(event) or b"" for event in events))
         await writer.drain()
         await _listen(talk, reader, answered)
+    except h11.LocalProtocolError as error:
+        answered.trouble = f"such a request cannot be sent: {error}"
     except (OSError, EOFError, h11.RemoteProtocolError) as error:
         answered.trouble = str(error) or type(error).__name__
     finally:
@@ -88,6 +91,6 @@ def _content(request: RequestSettings, port: int) -> tuple[list[tuple[str, str]]
             headers["Content-Type"] = "application/json"
     if "host" not in given:
         headers = {"Host": f"127.0.0.1:{port}", **headers}
-    if not given & {"content-length", "transfer-encoding"} and (body or request.method not in ("GET", "HEAD")):
+    if body or request.method not in ("GET", "HEAD"):
         headers["Content-Length"] = str(len(body))
     return list(headers.items()), body

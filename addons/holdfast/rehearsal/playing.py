@@ -33,6 +33,11 @@ ANSWERED_WITHIN = 20.0
 NOTED_WITHIN = 1.0
 """Real seconds from the end of the answer until the chain has noted the request's fate."""
 
+WRITTEN_WITHIN = 0.05
+"""Real seconds that whoever has sent something gets to note what became of it."""
+LOOKS = 5
+"""After so many in a row, a millisecond apart, that find nothing under way, nothing is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Miss:
@@ -146,9 +151,9 @@ class _Play:
             answered = await in_real_time(ask(stage.port, request_of(step.request)), ANSWERED_WITHIN)
         except TimeoutError:
             answered = Answered(trouble=f"nothing came within {ANSWERED_WITHIN:g} s")
-        finally:
-            self._clock.relax()
         await _until(lambda: len(stage.witness.ended) > before, NOTED_WITHIN)
+        await self._quiet(stage)
+        self._clock.relax()
         exchange: dict[str, Any] = dict(stage.witness.ended[before]) if len(stage.witness.ended) > before else {}
         return Outcome(
             answered=answered,
@@ -161,17 +166,20 @@ class _Play:
             capture=await asyncio.to_thread(_capture, profile, exchange.get("capture_id")),
         )
 
+    async def _quiet(self, stage: Stage) -> None:
+        """Wait until what the answer has set off, such as a refresh of the cache, has ended."""
+        until, idle = time.monotonic() + NOTED_WITHIN, 0
+        while idle < LOOKS and time.monotonic() < until:
+            await asyncio.sleep(0.001)
+            idle = 0 if stage.gateway.in_flight else idle + 1
+
     async def _delivered(self, stage: Stage, number: int, path: str, wanted: bool | ReceivedSettings) -> None:
-        """Wait, in a time that goes fast, until the last capture is settled."""
+        """Wait until the last capture is settled."""
         told = stage.witness.settled
         if self._captured is None:
             self._note(number, path, Difference("delivered", "a capture", "none so far"))
             return
-        self._clock.hurry()
-        try:
-            await _until(lambda: any(each.id == self._captured for each in told), ANSWERED_WITHIN)
-        finally:
-            self._clock.relax()
+        await self._settled(lambda: any(each.id == self._captured for each in told))
         settled: Settled | None = next((each for each in told if each.id == self._captured), None)
         outcome = "not settled" if settled is None else settled.outcome
         got = outcome if settled is None or not settled.last_error else f"{outcome} ({settled.last_error})"
@@ -184,6 +192,17 @@ class _Play:
             replays = [_got(*each) for each in self._servers.received if each[1].header(REPLAY)]
             for difference in received("delivered", wanted, replays[-1], self._servers.named):
                 self._note(number, path, difference)
+
+    async def _settled(self, is_settled: Callable[[], bool]) -> None:
+        """Wait for it in a time that goes fast, but not so soon after a server was asked: that is written down."""
+        until, count, last = time.monotonic() + ANSWERED_WITHIN, 0, 0.0
+        while not is_settled() and (now := time.monotonic()) < until:
+            if count != len(self._servers.received):
+                count, last = len(self._servers.received), now
+            elif now > last + WRITTEN_WITHIN:
+                self._clock.hurry()
+            await asyncio.sleep(0.001)
+        self._clock.relax()
 
     def _tell(self, number: int, step: StepSettings, outcome: Outcome) -> None:
         assert step.request is not None

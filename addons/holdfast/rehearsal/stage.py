@@ -34,13 +34,14 @@ class StageFailure(Exception):
 
 
 class Witness:
-    """An addon behind all others: what became of each request and of each capture."""
+    """An addon before all others: what became of each request and of each capture."""
 
     name = "holdfast-witness"
 
-    def __init__(self, refused: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, clock: Clock, refused: Callable[[int], Awaitable[None]]) -> None:
         self.ended: list[Exchange] = []
         self.settled: list[Settled] = []
+        self._clock = clock
         self._refused = refused
 
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
@@ -51,6 +52,14 @@ class Witness:
     def capture_settled(self, settled: Settled) -> None:
         """A capture has been delivered, or given up."""
         self.settled.append(settled)
+
+    def upstream_retry(self, flow: HTTPFlow) -> None:
+        """Whoever let the gateway wait has lost its patience."""
+        self._clock.relax()
+
+    def upstream_failed(self, flow: HTTPFlow) -> None:
+        """Before anybody acts on it: what is stored on a disk must have the time that it takes."""
+        self._clock.relax()
 
     async def server_connect_error(self, data: Any) -> None:
         """A server could not be reached. Awaited before anything else is tried."""
@@ -86,7 +95,7 @@ async def staged(
     profile: Profile, clock: Clock, confdir: Path, refused: Callable[[int], Awaitable[None]]
 ) -> AsyncIterator[Stage]:
     """The chain of this profile, served from the beginning to the end of the block. StageFailure, ProfileError."""
-    witness = Witness(refused)
+    witness = Witness(clock, refused)
     with logged() as log:
         chain = build_chain(profile, clocks=Clocks(clock.monotonic, clock.wall, lambda: 0.0))
         chain.observers.append(witness.observe)
@@ -127,13 +136,14 @@ def _master(chain: Chain, profile: Profile, confdir: Path, witness: Witness) -> 
     first = parse_endpoint(profile.upstream.each_server()[0].url)
     options.update(
         confdir=str(confdir),
+        key_size=1024,  # of an authority that nobody will ask for anything
         mode=[f"reverse:http://{first.host}:{first.port}"],
         listen_host="127.0.0.1",
         listen_port=0,
         server=False,  # the gate opens it
     )
     options.update(**chain.options(options, profile))
-    place(master, [*chain.addons, witness])
+    place(master, [witness, *chain.addons])
     return master
 
 
