@@ -14,7 +14,7 @@ from holdfast.profile.files import read_table
 from holdfast.profile.merge import merge, merge_addons
 from holdfast.profile.nodes import Node, Scalar, Table, Where, from_plain
 from holdfast.profile.shipped import is_shipped_name, shipped_file
-from holdfast.profile.tested import cases_of, laid_over
+from holdfast.profile.tested import cases_of, is_in_tests, laid_over
 
 COMMAND_LINE = Where("command line", 0)
 _LONGEST_CHAIN = 16
@@ -105,7 +105,7 @@ class Reading:
         except ProfileError as error:
             self.faults.extend(error.faults)
             return None
-        self.faults.extend(faults)
+        self.faults.extend(fault for fault in faults if self._with_tests or not is_in_tests(fault.path))
         table = self._versioned(table)
         tests = cases_of(table.entries.get("tests"), self.faults) if self._with_tests else []
         entries = entries_of(table.entries.get("addons"), self.faults)

@@ -20,6 +20,11 @@ from holdfast.profile.settings import Profile
 PATH = "tests"
 
 
+def is_in_tests(path: str) -> bool:
+    """Whether a fault is one of the tests."""
+    return path == PATH or path.startswith((f"{PATH}[", f"{PATH}."))
+
+
 def cases_of(node: Node | None, faults: list[Fault]) -> list[tuple[str, Node]]:
     """The tests of one file, each with its path."""
     if node is None or (isinstance(node, Scalar) and node.is_null() and not node.problem):

@@ -51,7 +51,10 @@ class RecordingRedactionSettings(Struct, frozen=True, forbid_unknown_fields=True
 class UnderstudySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Good answers recorded as files, and given in place of a failed upstream's."""
 
-    folder: Annotated[str, Meta(description="Folder of the recordings.", extra={"restart": True})] = "./understudy/"
+    folder: Annotated[
+        str,
+        Meta(description="Folder of the recordings.", extra={"restart": True, "in_tests": "{folder}/understudy"}),
+    ] = "./understudy/"
     record: Annotated[
         Record, Meta(description="`good`: good answers are recorded; `never`: the recordings that are there are used.")
     ] = "good"

@@ -132,7 +132,7 @@ class _Play:
         if step.wait:
             await self._clock.pass_by(float(step.wait))
         if step.purge:
-            await _purge(stage, step.purge)
+            await self._purge(stage, number, path, step.purge)
         await self._servers.follow(step.upstream, step.servers)
         expect = step.expect or ExpectSettings()
         if step.request is not None:
@@ -143,6 +143,14 @@ class _Play:
                 self._note(number, path, difference)
         if expect.delivered is not None:
             await self._delivered(stage, number, path, expect.delivered)
+
+    async def _purge(self, stage: Stage, number: int, path: str, purge: PurgeSettings) -> None:
+        assert stage.gateway.cache  # a profile without one has been refused
+        urls = [f"http://127.0.0.1:{stage.port}{each}" for each in purge.paths]
+        try:
+            await stage.gateway.cache.purge(tags=purge.tags, urls=urls, everything=purge.all, soft=purge.soft)
+        except (HoldfastError, ValueError) as error:
+            self._miss(number, path, "purge", "a purge", str(error))
 
     async def _ask(self, stage: Stage, profile: Profile, step: StepSettings) -> Outcome:
         assert step.request is not None
@@ -222,14 +230,8 @@ class _Play:
         self._miss(number, inside, difference.path, shown(difference.expected), shown(difference.got))
 
     def _miss(self, number: int, inside: str, path: str, expected: str, got: str) -> None:
-        case, at = self._result.case, f"{inside}.{path}" if path else inside
+        case, at = self._result.case, f"{inside}.{path}" if inside and path else inside or path
         self._result.misses.append(Miss(case.file, line_of(case, at), number, at, expected, got))
-
-
-async def _purge(stage: Stage, purge: PurgeSettings) -> None:
-    assert stage.gateway.cache  # a profile without one has been refused
-    urls = [f"http://127.0.0.1:{stage.port}{path}" for path in purge.paths]
-    await stage.gateway.cache.purge(tags=purge.tags, urls=urls, everything=purge.all, soft=purge.soft)
 
 
 async def _until(holds: Callable[[], bool], seconds: float) -> None:

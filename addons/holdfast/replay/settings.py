@@ -78,7 +78,10 @@ class ReplayerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "./holdfast-audit.db"
     embedded: Annotated[
         Literal["auto", "on", "off"],
-        Meta(description="Whether the gateway itself replays: `auto`, if the broker is `embedded://`.", extra=_RESTART),
+        Meta(
+            description="Whether the gateway itself replays: `auto`, if the broker is `embedded://`.",
+            extra={**_RESTART, "in_tests": "auto"},
+        ),
     ] = "auto"
     delivered: Annotated[tuple[str, ...], Meta(description="Statuses that settle it as delivered.")] = ("2xx", "3xx")
     retry: Annotated[tuple[str, ...], Meta(description="Statuses after which it is tried again; others are final.")] = (

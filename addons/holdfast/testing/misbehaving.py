@@ -170,13 +170,10 @@ class MisbehavingOrigin:
         self.requests.clear()
 
     async def _close_listener(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.gather(self._accepting, return_exceptions=True)
-            self._accepting = None
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        accepting = self._accepting
+        self.refuse()
+        if accepting is not None:
+            await asyncio.gather(accepting, return_exceptions=True)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

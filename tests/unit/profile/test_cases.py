@@ -126,7 +126,7 @@ def test_an_addon_of_somebodys_own_may_be_a_cache(tmp_path):
 
 def test_a_gateway_that_runs_does_not_look_at_tests(tmp_path):
     """What is wrong with them, or is missing in its environment, cannot keep it from starting."""
-    file = written(tmp_path, "version: 1\ntests: [3, {nmae: x}, '${NOT_SET}']\n")
+    file = written(tmp_path, "version: 1\ntests: [3, {nmae: x, nmae: y}, !env x, '${NOT_SET}']\n")
     assert load_profile(file, env={}).tests == ()
     assert ProfileSource(file).load().tests == ()
 

@@ -200,6 +200,37 @@ tests:
     assert misses(found["purges"]) == []
 
 
+def test_a_test_begins_without_recordings_and_makes_its_own(tmp_path, monkeypatch):
+    """The understudy's folder is one of the test's."""
+    monkeypatch.chdir(tmp_path)
+    found = played(
+        tmp_path,
+        """
+version: 1
+extends: sidecar
+addons: [understudy]
+tests:
+  - name: recorded
+    steps:
+      - {upstream: {json: {a: 1}}, request: GET /api/users/1}
+      - wait: 1s
+        upstream: refused
+        request: GET /api/users/1
+        expect: {status: 200, json: {a: 1}, captured: false, headers: {Holdfast-Understudy: {present: true}}}
+  - {name: not recorded, upstream: refused, request: GET /api/users/1, expect: {status: 503}}
+""",
+    )
+    assert {name: misses(result) for name, result in found.items()} == {"recorded": [], "not recorded": []}
+    assert [file.name for file in tmp_path.iterdir()] == ["p.yaml"]
+
+
+def test_a_purge_that_cannot_be_is_told(tmp_path):
+    """It is the test's fault, not the end of the others."""
+    text = "version: 1\nextends: cache\ntests: [{name: a, purge: {tags: ['*']}, request: GET /}]\n"
+    (miss,) = misses(played(tmp_path, text)["a"])
+    assert miss.startswith('3 purge: expected a purge, got "*" is no tag')
+
+
 def test_an_addon_of_ones_own_is_played_and_what_it_raises_is_told(tmp_path, monkeypatch):
     """In its place in the chain."""
     (tmp_path / "played_own.py").write_text(

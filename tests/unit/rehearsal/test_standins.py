@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from holdfast.profile.load import load_profile
 from holdfast.profile.settings import Profile
 from holdfast.profile.shapes import fields_of
-from holdfast.rehearsal.standins import is_store, stood_in
+from holdfast.registry import BUILT_IN, resolve, settings_class
+from holdfast.rehearsal.standins import SILENT, is_store, stood_in
 
 TEXT = """
 version: 1
@@ -94,19 +98,22 @@ def test_nothing_is_sent_again_unless_a_test_says_so(tmp_path):
     assert "replayer" not in settings(played(tmp_path, replays=False))
 
 
+def places(cls: type[Struct], path: str) -> Iterator[str]:
+    """The keys that name a place by their name, and have no stand-in."""
+    telling = {"folder", "file", "path", "url", "endpoint", "outbox", "store", "broker", "audit", "webhook"}
+    for item in fields_of(cls):
+        inner = item.shape.struct or (item.shape.entry and item.shape.entry.struct)
+        if inner:
+            yield from places(inner, f"{path}.{item.name}")
+        stand_ins = [meta for meta in item.shape.metas if meta.extra and "in_tests" in meta.extra]
+        if item.shape.takes_text and telling & set(item.name.split("_")) and not stand_ins:
+            yield f"{path}.{item.name}"
+
+
 def test_every_setting_that_names_a_place_has_a_stand_in():
     """Whoever adds an addon that writes or posts somewhere says beside the key what stands there in tests."""
-    from holdfast.registry import BUILT_IN, resolve, settings_class
-    from holdfast.rehearsal.standins import SILENT
-
-    telling = {"folder", "file", "path", "url", "endpoint", "outbox", "store", "broker", "audit", "webhook"}
-    missing = []
-    for name in set(BUILT_IN) - SILENT:
-        for item in fields_of(settings_class(resolve(name))):
-            stand_ins = [meta for meta in item.shape.metas if meta.extra and "in_tests" in meta.extra]
-            if telling & set(item.name.split("_")) and not stand_ins:
-                missing.append(f"{name}.{item.name}")
-    assert missing == []
+    classes = {name: settings_class(resolve(name)) for name in BUILT_IN if name not in SILENT}
+    assert [each for name, cls in classes.items() for each in places(cls, name)] == []
 
 
 def test_what_a_store_of_others_is():

@@ -184,6 +184,22 @@ async def test_refusing_closes_the_port_and_reopens_the_same_one() -> None:
         assert (await client.get(origin.url)).status_code == 200
 
 
+async def test_refusing_from_now_on_leaves_open_connections_alone() -> None:
+    """At once, without a wait, so that a step may do it; `start` listens again on the same port."""
+    async with MisbehavingOrigin() as origin, connected(origin) as (reader, writer):
+        writer.write(GET)
+        await reader.readuntil(b"ok")
+        origin.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", origin.port)
+        writer.write(GET)
+        await reader.readuntil(b"ok")
+        await origin.start()
+        async with connected(origin) as (other_reader, other_writer):
+            other_writer.write(GET)
+            await other_reader.readuntil(b"ok")
+
+
 async def test_a_full_backlog_lets_nobody_in_and_ends() -> None:
     """Connecting neither succeeds nor fails while the block runs."""
     async with MisbehavingOrigin() as origin:
