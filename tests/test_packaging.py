@@ -42,7 +42,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_the_wheel_brings_the_package_its_types_and_the_shipped_profiles(wheel: zipfile.ZipFile) -> None:
     """An installed Holdfast knows its profiles without the checkout."""
     names = set(wheel.namelist())
-    assert {"holdfast/py.typed", "holdfast/cli.py", "holdfast/__main__.py"} <= names
+    assert {"holdfast/py.typed", "holdfast/interpreter.py", "holdfast/__main__.py"} <= names
     shipped = {f"holdfast/_profiles/{file.name}" for file in (ROOT / "profiles").glob("*.yaml")}
     assert "holdfast/_profiles/sidecar.yaml" in shipped
     assert shipped <= names
@@ -59,7 +59,7 @@ def test_the_wheel_brings_nothing_else(wheel: zipfile.ZipFile) -> None:
 def test_the_wheel_brings_the_command_and_the_licence(wheel: zipfile.ZipFile) -> None:
     """`holdfast` is on the PATH after `pip install`."""
     dist_info = f"holdfast-{PROJECT['version']}.dist-info"
-    assert "holdfast = holdfast.cli:main" in wheel.read(f"{dist_info}/entry_points.txt").decode()
+    assert "holdfast = holdfast.interpreter:main" in wheel.read(f"{dist_info}/entry_points.txt").decode()
     assert "MIT License" in wheel.read(f"{dist_info}/licenses/LICENSE").decode()
 
 

@@ -15,5 +15,6 @@ The map of the house:
 - `policy/` is pure: retry, failure kinds, fate, redaction, the envelope of a captured request.
 - `outbox/` keeps captured requests on disk and relays them; `brokers/` are where they are relayed to.
 - `admin/` is the control surface: health, metrics, captures, config.
+- `doctor/` looks for what is wrong with a machine and a profile, and changes nothing.
 - `testing` is for addon authors: a misbehaving origin, flow builders, a fixed clock.
 """

@@ -63,6 +63,10 @@ def _call(args: argparse.Namespace) -> int:
         from holdfast.commands.explain import explain
 
         return explain(args)
+    if args.command == "doctor":
+        from holdfast.commands.doctor import doctor
+
+        return doctor(args)
     if args.command == "top":
         from holdfast.commands.top import top
 
@@ -105,6 +109,9 @@ def parser() -> argparse.ArgumentParser:
     _purge(commands.add_parser("purge", help="make stored responses of a running gateway unusable, or stale"))
     _explain(commands.add_parser("explain", help="what a running gateway would do with a request, and why"))
     _top(commands.add_parser("top", help="a live view of a running gateway"))
+    doctor = commands.add_parser("doctor", help="what is wrong with this machine and a profile, and what to do")
+    _profile(doctor)
+    doctor.add_argument("--json", action="store_true", help="for programs")
     return top
 
 

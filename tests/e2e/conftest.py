@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.bench import Bench
 from tests.e2e.browser import RealBrowser, open_browser
 from tests.e2e.harness import environment, until
 from tests.services.process import free_port, leash
@@ -82,3 +84,10 @@ async def browser() -> AsyncIterator[RealBrowser]:
     """A real browser of the test's own."""
     async with open_browser() as opened:
         yield opened
+
+
+@pytest.fixture
+def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Where a mistake is made on purpose."""
+    with ExitStack() as stack:
+        yield Bench(tmp_path, request, monkeypatch, stack)

@@ -19,7 +19,7 @@ from holdfast.errors import StoreUnavailable
 
 REVISIONS = ("0001", "0002")  # of migrations/versions, oldest first
 VERSION_TABLE = "holdfast_audit_version"
-_LEAST_VERSION = 130000
+LEAST_VERSION = 130000
 _SECONDS = 120.0  # for all steps, and for waiting until another replayer has done them
 
 _one_at_a_time = threading.Lock()  # Alembic keeps what it is at in variables of its modules
@@ -54,7 +54,7 @@ async def _look(link: Link) -> tuple[str, int]:
     # Closing a connection by a deadline is left to the cut: a server that is silent would not answer a goodbye either.
     watchdog = asyncio.get_running_loop().call_later(link.timeout, cut, conn)
     try:
-        if conn.info.server_version < _LEAST_VERSION:
+        if conn.info.server_version < LEAST_VERSION:
             raise StoreUnavailable(f"{link.name} is older than version 13: upgrade it")
         if conn.info.parameter_status("server_encoding") != "UTF8":
             raise StoreUnavailable(f"{link.name} does not hold every character: create it with ENCODING 'UTF8'")

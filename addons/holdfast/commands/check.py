@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 
 from holdfast.chain import build_chain
 from holdfast.profile.describe import masked, profile_schema
-from holdfast.profile.load import load_profile, shipped_profiles
+from holdfast.profile.doubts import doubts_about
+from holdfast.profile.load import read_profile, shipped_profiles
+from holdfast.profile.reading import Reading
 from holdfast.profile.settings import Profile
 
 
 def check(args: argparse.Namespace) -> int:
-    """Load the profile and make its addons, which have no side effects. ProfileError with every fault."""
+    """Load the profile and make its addons, which have no side effects. ProfileError with every fault.
+
+    What can hardly be meant is a warning, which changes nothing about the exit status.
+    """
     if args.schema:
         print(json.dumps(profile_schema(), indent=2))
         return 0
-    profile = load_profile(args.profile, tests="own")
+    reading = Reading(os.environ, with_tests=True)
+    profile = read_profile(args.profile, reading, {})
     build_chain(profile)
+    doubts = doubts_about(profile, reading)
+    for doubt in (*doubts.order, *doubts.values):
+        print(f"{doubt}; {doubt.advice} (warning)", file=sys.stderr)
     print(json.dumps(masked(profile), indent=2) if args.json else chain_text(profile))
     return 0
 

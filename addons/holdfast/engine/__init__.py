@@ -8,3 +8,5 @@
 - `placement` puts addons onto the manager in order; `gate` opens, drains and closes the listening socket.
 - `selfcheck` compares the installed mitmproxy with what all of this was written against.
 """
+
+SUPPORTED = "12.2"  # the line of mitmproxy that all of it was written against

@@ -15,9 +15,8 @@ from mitmproxy.proxy import layer, mode_servers, server
 from mitmproxy.proxy.layers import ClientTLSLayer, http
 from mitmproxy.proxy.layers.http import _http1, _http2
 
+from holdfast.engine import SUPPORTED
 from holdfast.errors import EngineMismatch
-
-SUPPORTED = "12.2"
 
 # What is overridden or called, with the names of its parameters.
 EXPECTED: tuple[tuple[Callable[..., object], str], ...] = (

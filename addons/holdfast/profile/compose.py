@@ -96,6 +96,8 @@ def _fault(error: YAMLError, text: str, file: str) -> Fault:
         mark = error.problem_mark or error.context_mark
         context = f"{error.context}, " if error.context else ""
         message = shown(f"{context}{error.problem}")
+        if "'\\t'" in message:
+            message += ": indent with blanks, not with tabs"
         return Fault(file, mark.line + 1 if mark else 1, ROOT, f"is not valid YAML: {message}")
     position = getattr(error, "position", 0)
     reason = getattr(error, "reason", None) or str(error).splitlines()[0]

@@ -70,6 +70,11 @@ class Reading:
         assert isinstance(merged, Table)
         return replace(document, table=merged, entries=merge_addons(document.entries, entries, self.faults))
 
+    @property
+    def document(self) -> Document | None:
+        """The whole, with the command line laid over it; None if the files did not give one."""
+        return self._whole
+
     def place(self, path: str) -> Where:
         """Where the key of this dotted path stands in the whole document; where it is left out, what it belongs to."""
         assert self._whole

@@ -32,14 +32,20 @@ def open_store(url: str, options: StoreOptions, clock: Callable[[], float]) -> S
         raise ValueError(f"{_masked(url)!r} names no store: write memory:// or redis://host:6379/0")
     # A gateway without Redis does not load its client.
     from holdfast.stores.redis import RedisStore
-    from holdfast.stores.redis_url import CONNECTION_KEYS, parse_redis_url
+    from holdfast.stores.redis_url import parse_redis_url
     from holdfast.stores.tiered import TieredStore
 
     place = parse_redis_url(url)
-    query = _query(url, (*_REDIS_KEYS, *CONNECTION_KEYS))
-    options = _with(options, query)
+    options = redis_options(url, options)
     redis = RedisStore(place, options, clock)
     return TieredStore(MemoryStore(options.max_memory, clock), redis, clock) if options.max_memory else redis
+
+
+def redis_options(url: str, options: StoreOptions) -> StoreOptions:
+    """Those of a Redis URL laid over these. ValueError as above."""
+    from holdfast.stores.redis_url import CONNECTION_KEYS
+
+    return _with(options, _query(url, (*_REDIS_KEYS, *CONNECTION_KEYS)))
 
 
 def _memory_of(url: str, options: StoreOptions) -> int:

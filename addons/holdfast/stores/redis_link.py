@@ -27,6 +27,7 @@ from redis.exceptions import (
 from holdfast.stores.redis_nodes import Node, Nodes
 from holdfast.stores.redis_record import Keys
 from holdfast.stores.redis_scripts import ALLOW_OOM, OPEN, PURGE, READ, script_digest
+from holdfast.stores.redis_wants import eviction_notice
 
 log = logging.getLogger(__name__)
 
@@ -289,12 +290,7 @@ class RedisLink:
     async def _look_around(self) -> None:
         """Settings of the server that weaken what is promised."""
         (memory,) = await self.ask(self.keys.purges, ("INFO", "memory"))
-        notices = []
-        policy = str(memory.get("maxmemory_policy", "")) if isinstance(memory, dict) else ""
-        if policy.startswith("allkeys-") and memory.get("maxmemory"):
-            notices.append(
-                f"maxmemory-policy {policy} may evict the purge records, and with them everything: use volatile-lru"
-            )
+        notices = [notice] if isinstance(memory, dict) and (notice := eviction_notice(memory)) else []
         if self._run == "?":
             notices.append("INFO is not allowed: a restart from an older snapshot may bring back what was purged")
         for notice in notices:
