@@ -97,8 +97,10 @@ async def _server(server: PoolServer) -> Health:
 
 
 def _record(gateway: Gateway, server: PoolServer) -> dict[str, Any]:
+    now = gateway.leg.clock()
     return {
-        "circuit": server.breaker.state(gateway.leg.clock()),
+        "circuit": server.breaker.state(now),
+        "forced_open": server.breaker.is_forced(now),  # by a person
         "healthy": server.healthy,  # what the active health check says
         "consecutive_failures": server.failures,
         "last_error": server.last_error,

@@ -89,6 +89,28 @@ class Leg:
                 named[f"{name} ({route})" if name in named else name] = server
         return list(named.items())
 
+    def force(self, named: str, *, is_open: bool, seconds: float | None = None) -> int:
+        """A person opens or closes the circuit of this server, wherever it is used; at how many addresses.
+
+        `named` as the profile and /health do, or without the scheme. ValueError, with those there are, for no server.
+        """
+        names, pools = self.server_names(), [plan.pool for plan in self.pools().values()]
+        chosen = [name for name in names if named.rstrip("/") in (name, name.partition("://")[2])]
+        if not chosen:
+            raise ValueError(f"no server {named!r}: there is {', '.join(names)}")
+        logger.info("circuit forced", extra={"server": chosen[0], "open": is_open, "seconds": seconds})
+        now = self.clock()
+        return sum(
+            pool.force(given.endpoint, is_open, now, seconds)
+            for pool in pools
+            for given in pool.given
+            if str(given.endpoint) in chosen
+        )
+
+    def server_names(self) -> list[str]:
+        """Those of the profile, each once."""
+        return list(dict.fromkeys(str(given.endpoint) for plan in self.pools().values() for given in plan.pool.given))
+
     def replace_servers(self, endpoint: Endpoint) -> None:
         """Use this server alone, but for routes that have servers of their own."""
         before = self.plans[EVERYWHERE].pool
@@ -145,22 +167,30 @@ class Leg:
 
 
 class BreakerStates(Collector):
-    """`holdfast_upstream_open{server}`: 1 while a server is left alone, read when Prometheus asks."""
+    """`holdfast_upstream_open{server}`: 1 while a server is left alone, `holdfast_upstream_forced_open`: by a person.
+
+    Read when Prometheus asks.
+    """
 
     def __init__(self, leg: Leg) -> None:
         self._leg = leg
 
     def describe(self) -> list[Metric]:
-        """Empty: the name collides with nothing."""
+        """Empty: the names collide with nothing."""
         return []
 
     def collect(self) -> Iterator[Metric]:
         """Called for each scrape."""
         family = GaugeMetricFamily("holdfast_upstream_open", "1 while the circuit is open.", labels=["server"])
+        told = "1 while a person holds the circuit open."
+        forced = GaugeMetricFamily("holdfast_upstream_forced_open", told, labels=["server"])
+        now = self._leg.clock()
         for name, server in self._leg.servers():
-            held_back = server.breaker.state(self._leg.clock()) == "open" or not server.healthy
+            held_back = server.breaker.state(now) == "open" or not server.healthy
             family.add_metric([name], float(held_back))
+            forced.add_metric([name], float(server.breaker.is_forced(now)))
         yield family
+        yield forced
 
 
 def build_leg(

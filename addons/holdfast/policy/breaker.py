@@ -4,11 +4,14 @@ It opens after `max_fails` consecutive failures, or when the share of failures w
 it stays open for `fail_timeout`, then lets a few probes through. As many successes as there are probes close it, one
 failure opens it again. A server that has just come back gets a share of traffic that grows over `slow_start`.
 
+A person may force it open, for some time or until it is closed by hand; meanwhile nothing else changes its state.
+
 Times are seconds of a monotonic clock, passed in.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
@@ -39,7 +42,7 @@ class Breaker:
     _consecutive: int = 0
     _probing: int = 0
     _probed: int = 0
-    _forced: bool = False
+    _forced_until: float | None = None  # infinite: until it is closed by hand
     _ended: deque[tuple[float, bool]] = field(default_factory=deque)
     _failed: int = 0
 
@@ -47,7 +50,11 @@ class Breaker:
         """`half_open` from the moment on at which a probe may go."""
         if self._open_until is None:
             return "closed"
-        return "half_open" if now >= self._open_until and not self._forced else "open"
+        return "half_open" if now >= self._open_until and not self.is_forced(now) else "open"
+
+    def is_forced(self, now: float) -> bool:
+        """Whether a person holds it open now."""
+        return self._forced_until is not None and now < self._forced_until
 
     def allows(self, now: float) -> bool:
         """Whether an attempt may go to this server now."""
@@ -84,17 +91,25 @@ class Breaker:
         if self.state(now) == "half_open":
             self._probing = max(0, self._probing - 1)
 
-    def force(self, is_open: bool, now: float) -> None:
-        """A person opens or closes it; a forced open one stays so until it is closed by hand."""
-        if is_open:
-            self._open(now)
-            self._forced = True
-        else:
+    def force(self, is_open: bool, now: float, seconds: float | None = None) -> None:
+        """A person opens or closes it. It stays open until it is closed by hand, or for `seconds`, then probes go."""
+        if not is_open:
             self._close(now)
+            return
+        self._open(now)
+        self._forced_until = math.inf if seconds is None else now + seconds
+        if seconds is not None:
+            self._open_until = now + seconds
+
+    def heir(self) -> Breaker:
+        """That of another address of the same server: nothing is known of it but what a person has said."""
+        if self._forced_until is None:
+            return Breaker(self.rules)
+        return Breaker(self.rules, _open_until=self._open_until, _forced_until=self._forced_until)
 
     def hasten(self, now: float) -> None:
         """There is reason to believe that the server is back: a probe may go at once. Not where a person opened it."""
-        if self._open_until is not None and not self._forced:
+        if self._open_until is not None and not self.is_forced(now):
             self._open_until = min(self._open_until, now)
 
     def retry_in(self, now: float) -> float:
@@ -120,10 +135,10 @@ class Breaker:
             self._failed -= self._ended.popleft()[1]
 
     def _open(self, now: float) -> None:
-        self._open_until = now + self.rules.fail_timeout
+        self._open_until, self._forced_until = now + self.rules.fail_timeout, None
         self._probing = self._probed = 0
 
     def _close(self, now: float) -> None:
-        self._open_until, self._closed_at, self._forced = None, now, False
+        self._open_until, self._closed_at, self._forced_until = None, now, None
         self._consecutive = self._probing = self._probed = self._failed = 0
         self._ended.clear()

@@ -41,8 +41,7 @@ class PoolServer:
 
     def at(self, ip: str) -> PoolServer:
         """The same server at one of its addresses, of which nothing is known yet."""
-        endpoint = replace(self.endpoint, ip=ip)
-        return PoolServer(endpoint, Breaker(self.breaker.rules), self.weight, self.backup)
+        return PoolServer(replace(self.endpoint, ip=ip), self.breaker.heir(), self.weight, self.backup)
 
 
 class Pool:
@@ -111,6 +110,15 @@ class Pool:
             server.breaker.failed(now, by_rate=self._spare(now))
         else:
             server.breaker.succeeded(now, server_error=server_error, by_rate=self._spare(now))
+
+    def force(self, endpoint: Endpoint, is_open: bool, now: float, seconds: float | None = None) -> int:
+        """A person opens or closes the circuit of this server, at all of its addresses; how many there are in use."""
+        given = [server for server in self.given if server.endpoint == endpoint]
+        in_use = [server for each in given for server in self._resolved.get(each) or (each,)]
+        for server in {*given, *in_use}:
+            server.breaker.force(is_open, now, seconds)
+            server.healthy = server.healthy or not is_open  # until the next check says otherwise
+        return len(in_use)
 
     def retry_in(self, now: float) -> float:
         """Seconds until the first server that is held back may be asked again."""

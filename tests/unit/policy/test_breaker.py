@@ -101,6 +101,35 @@ def test_one_that_was_opened_by_hand_stays_open() -> None:
     assert breaker.state(1e6) == "closed"
 
 
+def test_one_that_was_opened_by_hand_for_a_time_is_probed_after_it() -> None:
+    """Whatever happens meanwhile; a failed probe opens it as any other."""
+    breaker = Breaker(BreakerRules(fail_timeout=30.0))
+    breaker.force(True, 0.0, 10.0)
+    for event in (breaker.failed, breaker.succeeded, breaker.abandoned, breaker.hasten):
+        event(5.0)
+    assert (breaker.state(9.9), breaker.is_forced(9.9), breaker.retry_in(4.0)) == ("open", True, 6.0)
+    assert (breaker.state(10.0), breaker.is_forced(10.0)) == ("half_open", False)
+    breaker.permit(10.0)
+    breaker.failed(11.0)
+    assert (breaker.state(12.0), breaker.is_forced(12.0), breaker.state(41.0)) == ("open", False, "half_open")
+
+
+def test_until_when_it_is_held_open_by_hand_nobody_is_told_a_time_without_end() -> None:
+    """It goes into Retry-After."""
+    breaker = Breaker(BreakerRules(fail_timeout=30.0))
+    breaker.force(True, 0.0)
+    assert (breaker.retry_in(10.0), breaker.retry_in(1e6)) == (20.0, 0.0)
+
+
+def test_another_address_of_a_server_inherits_only_what_a_person_has_said() -> None:
+    """A name whose addresses change stays closed to traffic; failures belong to an address."""
+    breaker = Breaker(BreakerRules())
+    fail(breaker, 0.0, 3)
+    assert breaker.heir().state(1.0) == "closed"
+    breaker.force(True, 2.0)
+    assert (breaker.heir().state(1e6), breaker.heir().is_forced(3.0)) == ("open", True)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["succeed", "fail", "leave"]), st.floats(0, 40)), max_size=60))
 def test_whatever_happens_it_lets_a_probe_through_in_the_end(steps: list[tuple[str, float]]) -> None:
     """No order of events can lock a server out for longer than fail_timeout, nor let more probes in than allowed."""

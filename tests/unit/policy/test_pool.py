@@ -244,3 +244,15 @@ def test_whatever_names_stand_for_what_stays_is_kept_and_what_goes_is_gone(
     for where, chosen in under_way:
         where.end(chosen, 0.0, failed=False)
     assert all(one.outstanding == 0 for one in [*pool.servers, *(chosen for _, chosen in under_way)])
+
+
+def test_a_server_that_is_forced_open_is_so_at_every_address_and_at_new_ones() -> None:
+    """And closed it is asked at once, even where the last health check was bad."""
+    pool = Pool([server(A), server(B)])
+    pool.resolve(A, ["10.0.0.1", "10.0.0.2"])
+    assert (pool.force(A, True, 0.0), pool.force(C, True, 0.0)) == (2, 0)
+    pool.resolve(A, ["10.0.0.2", "10.0.0.3"])
+    assert {found.host for found in picks(pool, 6)} == {"b"}
+    pool.servers[0].healthy = False
+    assert pool.force(A, False, 1.0) == 2
+    assert {found.ip for found in picks(pool, 6)} == {"", "10.0.0.2", "10.0.0.3"}
