@@ -12,21 +12,15 @@ from dataclasses import replace
 
 from mitmproxy.http import HTTPFlow
 
+from holdfast.engine.failures import client_replay_failure
 from holdfast.exchange import Exchange, exchange_of, route_of
 from holdfast.gateway import Gateway
+from holdfast.marks import fingerprint, mark
 from holdfast.policy.answer import with_fate
+from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.fate import Outcome, fate_of
 
 access = logging.getLogger("holdfast.access")
-
-MARKS = {
-    "retried": ":arrows_counterclockwise:",
-    "captured": ":inbox_tray:",
-    "failed": ":x:",
-    "rejected": ":no_entry_sign:",
-    "stale": ":hourglass:",
-    "hit": ":zap:",
-}
 
 Observer = Callable[[HTTPFlow, Exchange, float], None]
 
@@ -58,11 +52,15 @@ class AccessLog:
         exchange = exchange_of(flow)
         if "fate" in exchange:
             return
+        clock = self._gateway.leg.clock
+        seconds = clock() - exchange.get("started", clock())
+        if "by_hand" in exchange:
+            _account(flow, exchange, seconds)
         exchange["fate"], exchange["reason"] = fate_of(outcome_of(flow, exchange))
         if exchange["fate"] == "stale" and "holdfast-fate=" not in _proxy_status(flow):
             show(flow, exchange["fate"], exchange["reason"])  # it took the place of the upstream's answer just now
-        clock = self._gateway.leg.clock
-        seconds = clock() - exchange.get("started", clock())
+        if "capture_id" in exchange or exchange.get("edited") is False:
+            exchange["as_captured"] = fingerprint(flow.request)
         mark(flow, exchange)
         for observe in self._observers:
             observe(flow, exchange, seconds)
@@ -100,33 +98,6 @@ def show(flow: HTTPFlow, fate: str, reason: str) -> None:
         headers.add("Proxy-Status", with_fate(flow.response.status_code, fate, reason))
 
 
-def mark(flow: HTTPFlow, exchange: Exchange) -> None:
-    """What mitmweb and the console show beside the flow; a person's own mark and comment stay."""
-    symbol = MARKS.get(exchange["fate"])
-    if symbol and not flow.marked:
-        flow.marked = symbol
-    if symbol and not flow.comment:
-        flow.comment = comment_of(exchange)
-
-
-def comment_of(exchange: Exchange) -> str:
-    """One line for people: the fate, why, each attempt, and where the capture is."""
-    detail, reason = exchange.get("detail"), exchange["reason"]
-    why = f"{reason}, since {detail}" if detail and exchange["fate"] == "stale" else detail or reason
-    parts = [f"{exchange['fate']}: {why}"]
-    parts += [
-        f"attempt {n} {a['server']} {a['error'] or a['status']} {a['duration_ms']:.0f} ms"
-        for n, a in enumerate(exchange.get("attempts", ()), 1)
-    ]
-    if "not_retried" in exchange:
-        parts.append(f"not retried: {exchange['not_retried']}")
-    if "capture_id" in exchange:
-        parts.append(f"holdfast captures show {exchange['capture_id']}")
-    if "capture_failed" in exchange:
-        parts.append(f"not stored: {exchange['capture_failed']}")
-    return " | ".join(parts)
-
-
 def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, object]:
     """The fields of the access log line. The query string is left out: it may hold secrets."""
     fields: dict[str, object] = {
@@ -146,9 +117,30 @@ def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, obj
             fields[key] = exchange[key]
     if "replay" in exchange:
         fields["replay"] = exchange["replay"]
+    for hand in ("by_hand", "edited"):
+        if hand in exchange:
+            fields[hand] = exchange[hand]
     if "refresh" in exchange:
         fields["refresh"] = True  # the gateway's own, with the id of the request that caused it
     return fields
+
+
+def _account(flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
+    """mitmproxy's own client replay is one attempt, past the upstream leg: nobody else has noted it."""
+    killed = flow.error and flow.error.msg == flow.error.KILLED_MESSAGE
+    if exchange.get("answered") or exchange.get("attempts") or killed:
+        return
+    request, failure = flow.request, client_replay_failure(flow)
+    if failure:
+        exchange["error"], exchange["detail"] = failure.error, failure.detail
+    exchange["attempts"] = [
+        {
+            "server": str(Endpoint(request.scheme, request.host, request.port)),
+            "error": failure.error if failure else None,
+            "status": flow.response.status_code if flow.response and not failure else None,
+            "duration_ms": round(seconds * 1000, 3),
+        }
+    ]
 
 
 def _proxy_status(flow: HTTPFlow) -> str:

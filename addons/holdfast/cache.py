@@ -21,7 +21,7 @@ from holdfast.caching.purging import Purging
 from holdfast.caching.report import CacheReport, StoreFigures, health_of, put_answer, strip
 from holdfast.caching.rewarming import Rewarming, Wanted
 from holdfast.caching.settings import CacheSettings
-from holdfast.exchange import exchange_of, route_of
+from holdfast.exchange import exchange_of, is_replay, route_of
 from holdfast.gateway import Gateway, Health, WouldDo
 from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
 from holdfast.policy.caching.freshness import with_date
@@ -126,7 +126,7 @@ class Cache:
         if self._purging.is_ours(flow.request.method):
             await self._purging.answer(flow, asked_by(flow))
             return
-        if route_of(flow) in self._settings.skip or "replay" in exchange_of(flow):
+        if route_of(flow) in self._settings.skip or is_replay(exchange_of(flow)):
             return
         asked = asked_by(flow)
         if reason := self._passes(asked):

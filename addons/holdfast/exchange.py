@@ -57,6 +57,10 @@ class Exchange(TypedDict, total=False):
     conditions: list[list[str]]  # the client's Range, If-None-Match and their kin, names with values
     cache_pass: str  # why the cache has no part in this request
     replay: str  # the id of the capture that this request of the gateway's own replays
+    by_hand: str  # a person replays this flow: the id of the capture that it is of, or empty
+    edited: bool  # and has changed what was captured
+    as_captured: str  # what tells whether a person has (`marks.fingerprint`)
+    comment: str  # what the gateway has written beside the flow
     refresh: str  # the cache key that this request of the gateway's own fetches anew
     fate: str
     reason: str
@@ -72,6 +76,11 @@ def is_own(flow: HTTPFlow) -> bool:
     """Whether the gateway, or whoever watches it, has asked, and no client waits for what becomes of it."""
     exchange = exchange_of(flow)
     return "refresh" in exchange or "replay" in exchange or flow.is_replay == "request"
+
+
+def is_replay(exchange: Exchange) -> bool:
+    """Whether a capture or another flow is sent again: to the upstream, whatever the cache has, and as no client's."""
+    return "replay" in exchange or "by_hand" in exchange
 
 
 def route_of(flow: HTTPFlow) -> str:

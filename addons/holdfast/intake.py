@@ -17,8 +17,9 @@ from mitmproxy.http import HTTPFlow, Response
 
 from holdfast.admin.health import health_document
 from holdfast.engine.gate import close_listener
-from holdfast.exchange import exchange_of
+from holdfast.exchange import exchange_of, is_replay
 from holdfast.gateway import Gateway, WouldDo
+from holdfast.marks import by_hand
 
 logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -38,6 +39,8 @@ class Intake:
     # -- traffic ----------------------------------------------------------------------------------------------------
 
     async def requestheaders(self, flow: HTTPFlow) -> None:
+        if flow.is_replay == "request":
+            by_hand(flow)
         exchange = exchange_of(flow)
         exchange["started"] = self._gateway.leg.clock()
         exchange["attempts"] = []
@@ -51,7 +54,7 @@ class Intake:
         if not _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
             headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
             exchange["trace_minted"] = True
-        if "replay" in exchange:
+        if is_replay(exchange):
             return
         if self._gateway.profile.upstream.forwarded:
             self._forwarded(flow)

@@ -16,6 +16,7 @@ from mitmproxy.exceptions import AddonManagerError, OptionsError
 
 from holdfast.chain import build_chain
 from holdfast.ending import end_process
+from holdfast.engine.front_ends import event_log, owns_terminal
 from holdfast.engine.placement import is_placed, place
 from holdfast.engine.selfcheck import check_engine
 from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
@@ -66,7 +67,7 @@ class Loader:
         try:
             check_engine()
             profile = self._profile or source.load()
-            set_up_logs(profile.log)
+            set_up_logs(profile.log, event_log(ctx.master), to_stderr=not owns_terminal(ctx.master))
             chain = build_chain(profile, self._role)
             ctx.options.update(**chain.options(ctx.options, profile))
             place(ctx.master, [*chain.addons, Live(chain, source)])

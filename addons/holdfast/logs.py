@@ -5,6 +5,7 @@ Fields come by `extra=`. Secrets never get here: paths are logged without their 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -42,9 +43,27 @@ class HumanLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
-        fields = " ".join(f"{key}={_plain(value)}" for key, value in fields_of(record).items())
-        line = f"{time} {record.levelname} {record.getMessage()} {fields}".rstrip()
+        line = f"{time} {record.levelname} {_told(record)}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class EventLog(logging.Handler):
+    """Tells mitmweb's or the console's event log, which knows no fields. Requests are in the flow list there."""
+
+    def __init__(self, events: logging.Handler) -> None:
+        super().__init__()
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != "holdfast.access":
+            told = {"name": record.name, "levelno": record.levelno, "msg": _told(record), "exc_info": record.exc_info}
+            with contextlib.suppress(RuntimeError):  # the event loop that shows it has ended
+                self._events.handle(logging.makeLogRecord(told))
+
+
+def _told(record: logging.LogRecord) -> str:
+    fields = " ".join(f"{key}={_plain(value)}" for key, value in fields_of(record).items())
+    return f"{record.getMessage()} {fields}".rstrip()
 
 
 def _plain(value: object) -> str:
@@ -53,11 +72,16 @@ def _plain(value: object) -> str:
     return json.dumps(text) if not text or any(c in ' "=' or not c.isprintable() for c in text) else text
 
 
-def set_up_logs(settings: LogSettings) -> None:
-    """Send `holdfast.*` to standard error in the profile's format; mitmproxy's own log stays as it is."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if settings.format == "json" else HumanLines())
+def set_up_logs(settings: LogSettings, events: logging.Handler | None = None, *, to_stderr: bool = True) -> None:
+    """Send `holdfast.*` to standard error in the profile's format, and to the event log of a front end that has one.
+
+    mitmproxy's own log stays as it is.
+    """
     root = logging.getLogger("holdfast")
-    root.handlers = [handler]
+    root.handlers = [EventLog(events)] if events else []
+    if to_stderr:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonLines() if settings.format == "json" else HumanLines())
+        root.handlers.append(handler)
     root.propagate = False
     root.setLevel(settings.level.upper())

@@ -12,7 +12,7 @@ from mitmproxy.http import HTTPFlow
 from msgspec import Meta, Struct
 from prometheus_client import Counter, Histogram
 
-from holdfast.exchange import Exchange, route_of
+from holdfast.exchange import Exchange, is_replay, route_of
 from holdfast.gateway import Gateway, WouldDo
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
@@ -58,8 +58,8 @@ class Metrics:
 
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
         """Called by the access log once a request; status is `none` where the client got no answer."""
-        if "replay" in exchange:
-            return  # no client's: the replayer counts them
+        if is_replay(exchange):
+            return  # no client's: the replayer counts its own
         method = flow.request.method.upper()
         status = str(flow.response.status_code) if flow.response and not flow.error else "none"
         route, fate = route_of(flow), exchange["fate"]

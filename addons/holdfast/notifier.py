@@ -35,7 +35,7 @@ from holdfast.profile.values import Duration
 FLUSH = 2.0  # seconds that a stop waits for receivers
 LOOK_EVERY = 1.0  # seconds between two looks at what is to be told later
 _RESTART = {"restart": True}
-_OUR_OWN = ("refresh", "replay")  # requests that no client has made
+_OUR_OWN = ("refresh", "replay", "by_hand")  # requests that no client has made
 _CLIENTS_END = frozenset({"client_disconnected", "killed"})
 _NO_FAILURE = frozenset({"accepted", "queued"})  # captured because the profile says so
 

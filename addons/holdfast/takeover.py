@@ -31,6 +31,7 @@ from mitmproxy.utils import asyncio_utils
 
 from holdfast.chain import Chain, Member, adopt, build_members, refused
 from holdfast.engine import swap
+from holdfast.engine.front_ends import event_log, owns_terminal
 from holdfast.errors import ProfileError
 from holdfast.guard import Guard
 from holdfast.logs import set_up_logs
@@ -192,7 +193,7 @@ def _commit(chain: Chain, profile: Profile, following: list[_Next]) -> None:
     chain.consist_of([each.member for each in following])
     swap.swap(ctx.master, addons, chain.addons)
     if profile.log != gateway.profile.log:
-        set_up_logs(profile.log)
+        set_up_logs(profile.log, event_log(ctx.master), to_stderr=not owns_terminal(ctx.master))
     gateway.profile, gateway.profile_since = profile, gateway.wall_clock()
 
 

@@ -130,7 +130,7 @@ async def test_all_show_the_same(watched: Place, name: str) -> None:
     assert await fates(gateway) == {**before, case.fate: before.get(case.fate, 0) + 1}
     _, flow = await flows_of(gateway, path)
     assert flow["marked"] == (HIT if case.fate == "hit" else STALE)
-    first, *attempts = flow["comment"].split(" | ")
+    first, *attempts = flow["comment"].split("\n· ")
     assert first.startswith(f"{case.fate}: ")
     assert case.reason in first
     assert [each.split(" ")[3] for each in attempts if each.startswith("attempt ")] == case.attempts

@@ -9,8 +9,9 @@ from mitmproxy.http import HTTPFlow, Response
 from mitmproxy.test import tflow
 from prometheus_client import CollectorRegistry
 
-from holdfast.accesslog import MARKS, AccessLog
+from holdfast.accesslog import AccessLog
 from holdfast.exchange import Exchange, exchange_of
+from holdfast.marks import MARKS
 from holdfast.metrics import Metrics, MetricsSettings
 
 
@@ -66,7 +67,8 @@ def test_the_comment_names_each_attempt_and_the_command_for_the_capture() -> Non
     flow = flow_with(503, error="connection_refused", detail="refused", capture_id="x", attempts=[ATTEMPT, ATTEMPT])
     chain.log.response(flow)
     assert "attempt 2 http://a:1 connection_refused" in flow.comment
-    assert "holdfast captures show x" in flow.comment
+    assert "holdfast.show x" in flow.comment
+    assert "holdfast.replay x" in flow.comment
 
 
 def test_a_request_is_ended_once() -> None:

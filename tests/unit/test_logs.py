@@ -4,7 +4,8 @@ import json
 import logging
 import sys
 
-from holdfast.logs import HumanLines, JsonLines
+from holdfast.logs import HumanLines, JsonLines, set_up_logs
+from holdfast.profile.settings import LogSettings
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
@@ -40,3 +41,20 @@ def test_the_trace_of_an_exception_is_kept() -> None:
         failed.exc_info = sys.exc_info()
     assert "boom" in HumanLines().format(failed)
     assert "boom" in json.loads(JsonLines().format(failed))["trace"]
+
+
+def test_the_event_log_of_a_front_end_gets_the_fields_but_no_requests() -> None:
+    """It knows no fields, and has the requests in its flow list."""
+    told: list[logging.LogRecord] = []
+    events = logging.Handler()
+    events.handle = lambda record: told.append(record) or True  # type: ignore[method-assign,func-returns-value]
+    root = logging.getLogger("holdfast")
+    before = root.handlers, root.propagate, root.level
+    try:
+        set_up_logs(LogSettings(), events, to_stderr=False)
+        logging.getLogger("holdfast.access").info("request", extra={"route": "user"})
+        logging.getLogger("holdfast.live").warning("100% refused", extra={"fault": "a b"})
+    finally:
+        root.handlers, root.propagate = before[:2]
+        root.setLevel(before[2])
+    assert [(each.getMessage(), each.levelno) for each in told] == [('100% refused fault="a b"', logging.WARNING)]

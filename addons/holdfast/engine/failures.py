@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mitmproxy.http import HTTPFlow
 from mitmproxy.proxy.layers.http import ResponseProtocolError
 
 from holdfast.engine.upstream_http2 import NOT_PROCESSED
@@ -11,7 +12,19 @@ from holdfast.policy.failure import Failure
 
 def response_failure(event: ResponseProtocolError, headers_seen: bool) -> Failure:
     """`headers_seen`: whether the response had begun when it broke off."""
-    text = event.message
+    return _failure(event.message, headers_seen)
+
+
+def client_replay_failure(flow: HTTPFlow) -> Failure | None:
+    """Of a flow that mitmproxy's own client replay has sent, if it failed."""
+    if flow.error is None:
+        return None
+    if flow.server_conn.timestamp_tcp_setup is None or flow.server_conn.error:
+        return failure.connect_failure(flow.error.msg, timed_out=False)
+    return _failure(flow.error.msg, flow.response is not None)
+
+
+def _failure(text: str, headers_seen: bool) -> Failure:
     if text.startswith(NOT_PROCESSED) and not headers_seen:  # whoever has begun to answer has done something
         return failure.NOT_PROCESSED
     if not headers_seen and text.startswith("stream reset"):
