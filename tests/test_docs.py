@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from holdfast.commands.check import chain_text
+from holdfast.live import Live
 from holdfast.profile.load import load_profile
 from holdfast.recordings.form import read_form
+from holdfast.workbench.commands import Workbench
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,3 +93,18 @@ def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     targets = [t for t in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in t]
     missing = [t for t in targets if not ((ROOT / page).parent / t).exists()]
     assert missing == []
+
+
+def test_the_commands_of_the_page_on_debugging_are_all_there_are() -> None:
+    """As mitmproxy collects them."""
+    shown = {
+        line.split()[0]
+        for block in blocks("docs/debugging.md", "")
+        for line in block.splitlines()
+        if "." in line.split()[0]
+    }
+    addons = (Workbench, Live)
+    known = {
+        member.command_name for addon in addons for member in vars(addon).values() if hasattr(member, "command_name")
+    }
+    assert shown == known

@@ -14,6 +14,7 @@ The map of the house:
 - `spool` keeps streamed bodies on disk until it is known how the request ends.
 - `policy/` is pure: retry, failure kinds, fate, redaction, the envelope of a captured request.
 - `outbox/` keeps captured requests on disk and relays them; `brokers/` are where they are relayed to.
+- `marks` is what mitmweb shows beside a flow; `workbench/` the commands and the content view for whoever sits there.
 - `admin/` is the control surface: health, metrics, captures, config.
 - `doctor/` looks for what is wrong with a machine and a profile, and changes nothing.
 - `testing` is for addon authors: a misbehaving origin, flow builders, a fixed clock.

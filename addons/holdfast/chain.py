@@ -1,7 +1,7 @@
 """A profile's addons, made, wired to each other and in order. `loader` puts them onto mitmproxy.
 
 The order of every chain: the upstream leg, the intake, the status page of captures, the profile's addons (each behind
-its guard), the access log, the admin surface, the gate.
+its guard), the access log, the commands, the admin surface, the gate.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from holdfast.registry import resolve, settings_class
 from holdfast.status import StatusPage
 from holdfast.tracing import Tracing
 from holdfast.understudy import Understudy
+from holdfast.workbench.commands import Workbench
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gatewa
     gateway.health = HealthPage(gateway).document
     upstream, observers = UpstreamLeg(gateway.leg, profile.upstream), list[Observer]()
     first: list[object] = [upstream, Intake(gateway), StatusPage(gateway)]
-    last: list[object] = [AccessLog(gateway, observers), AdminListener(gateway), Gate(gateway)]
+    last: list[object] = [AccessLog(gateway, observers), Workbench(gateway), AdminListener(gateway), Gate(gateway)]
     chain = Chain(gateway, registry, upstream, first, last, observers)
     gateway.explain = chain.explain
     members = build_members(chain, profile.addons)

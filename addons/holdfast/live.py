@@ -71,9 +71,10 @@ class Live:
             self._task.cancel()
 
     @command.command("holdfast.reload")  # type: ignore[untyped-decorator]
-    def ask(self) -> None:
+    def ask(self) -> str:
         """Read the profile anew. What becomes of it is in the log."""
         self._asked.set()
+        return f"{self._source.name} is being read: the log tells what becomes of it"
 
     async def reload(self) -> tuple[Fault, ...]:
         """Read the profile and let it take over; the faults for which it was refused, none if it holds now."""

@@ -14,15 +14,18 @@ Where both know a capture, the audit store is right: an outbox only knows what i
     merging     the words of the two stores, as these
     view        lists, and one capture with all there is of it
     redriving   having captures sent again
+    preparing   the request that a person sends by hand
     documents   all of it as JSON
     opening     the stores that a profile names
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from holdfast.policy.since import parse_since
 
 State = Literal["pending", "published", "delivered", "dead", "parked", "discarded"]
 STATES: tuple[State, ...] = get_args(State)
@@ -84,3 +87,23 @@ def parse_states(words: Iterable[str]) -> frozenset[State] | None:
         elif word:
             raise ValueError(f"{word!r} is no state: it is one of {', '.join(STATES)}")
     return frozenset(found) or None
+
+
+def parse_choice(given: Mapping[str, str], now: float) -> Choice:
+    """From the words of a filter. `now` in epoch seconds. ValueError, saying what to write."""
+    return Choice(
+        route=given.get("route"),
+        error=given.get("error"),
+        key=given.get("key"),
+        status=parse_whole("status", given["status"]) if given.get("status") else None,
+        states=parse_states([given.get("state", "")]),
+        since=parse_since(given["since"], now) if given.get("since") else None,
+        until=parse_since(given["until"], now) if given.get("until") else None,
+    )
+
+
+def parse_whole(name: str, text: str) -> int:
+    """A whole number from 0 on; ValueError otherwise."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{name} is a whole number, not {text!r}")
+    return int(text)

@@ -61,7 +61,7 @@ class ChainSender:
         known = {"replay": capture_id}
         try:
             async with asyncio.timeout(self._longest()):
-                flow = await send_in_background(_as_request(request, began), self._gateway.leg, current_mode(), known)
+                flow = await send_in_background(as_request(request, began), self._gateway.leg, current_mode(), known)
         except TimeoutError:
             return _unended(began, self._clock())
         return self._sent(flow, began)
@@ -109,7 +109,8 @@ def _unended(began: float, now: float) -> Sent:
     return Sent(Answer(error=_ENDLESS), log, answered=True)
 
 
-def _as_request(request: ReplayRequest, now: float) -> Request:
+def as_request(request: ReplayRequest, now: float) -> Request:
+    """As mitmproxy has it; whoever sends it says where to, and adds `Host`. `now` in epoch seconds."""
     fields = list(request.headers)
     # Without one it would be said nowhere that there is no body, and some servers refuse that (411).
     if request.body or request.method in _WITH_BODY:

@@ -10,24 +10,15 @@ from http.client import HTTPException, HTTPResponse, parse_headers
 from socket import create_connection, socket
 from typing import cast
 
-from holdfast.captures import Capture
-from holdfast.captures.opening import Places
-from holdfast.captures.view import Message
 from holdfast.errors import HoldfastError
 from holdfast.policy.endpoint import Endpoint, parse_endpoint
 from holdfast.policy.redaction import DEFAULT_HEADERS, MASK
-from holdfast.policy.replaying.requests import ReplayRequest, RequestRules, Unsendable
+from holdfast.policy.replaying.requests import ReplayRequest
 from holdfast.policy.wire import HeaderMap, header_map, wire_bytes, wire_text
-from holdfast.replay.preparing import Preparation
 
 PATIENCE = 30.0  # seconds of silence
 KEPT_BODY = 1 << 20
 _WITH_A_BODY = frozenset({"POST", "PUT", "PATCH"})
-_WHY = {
-    "redacted": "something was taken out of its target or its body: set HOLDFAST_SEAL_KEY, if it was sealed",
-    "truncated": "its body was cut short",
-    "malformed": "it is no request that could be sent",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +38,6 @@ def server(text: str) -> Endpoint:
     if found.http2_only:
         raise ValueError(f"{text!r}: over HTTP/1.1 only, so write http:// or https://")
     return found
-
-
-def prepared(places: Places, capture: Capture, message: Message) -> ReplayRequest:
-    """As the replayer would send it: unsealed, with what the profile attaches. HoldfastError, saying why, if not."""
-    rules = places.replayer.request_rules() if places.replayer else RequestRules()
-    keys = places.sink.seal_key if places.sink else ""
-    preparation = Preparation(rules, lambda: keys, continues_spans=lambda: True)
-    made = preparation.prepared(message.value, capture.attempts + 1)
-    if isinstance(made, Unsendable):
-        raise HoldfastError(f"{capture.id} cannot be sent: {_WHY.get(made.reason, made.reason)}")
-    return made
 
 
 def fields_to_show(request: ReplayRequest) -> HeaderMap:

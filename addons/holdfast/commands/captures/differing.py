@@ -13,6 +13,7 @@ from mitmproxy.net import encoding
 
 from holdfast.audit import AttemptLog
 from holdfast.captures.opening import Places, opened
+from holdfast.captures.preparing import prepared
 from holdfast.commands.captures import by_hand, text
 from holdfast.commands.captures.asking import message_of, named, places, remark, say
 from holdfast.commands.control import printable
@@ -36,7 +37,7 @@ async def compared(args: argparse.Namespace) -> int:
         record, last = from_json(message.value), _last_answered(await view.attempts(capture.id))
     replay = _of_log(last) if last else None
     if to:
-        sent = await asyncio.to_thread(by_hand.send, by_hand.prepared(where, capture, message), to)
+        sent = await asyncio.to_thread(by_hand.send, prepared(where, capture, message), to)
         now = _answer(sent.status, sent.headers, sent.body, sent.truncated)
         recorded, replay = _against(args, record.response, replay), now
     else:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from holdfast.captures import GIVEN_UP, Capture, State
 from holdfast.captures.documents import answer
 from holdfast.captures.opening import Places, opened
+from holdfast.captures.preparing import prepared
 from holdfast.captures.redriving import GONE, UNDER_WAY, Redriven, Redriver
 from holdfast.captures.view import Captures
 from holdfast.commands.captures import by_hand, text
@@ -50,7 +51,7 @@ async def replayed(args: argparse.Namespace) -> int:
 
 
 async def _by_hand(args: argparse.Namespace, where: Places, view: Captures, capture: Capture, to: Endpoint) -> None:
-    request = by_hand.prepared(where, capture, await message_of(view, capture))
+    request = prepared(where, capture, await message_of(view, capture))
     line = f"{request.method} {request.target}"
     about = {"id": capture.id, "to": to.name, "method": request.method, "target": request.target}
     if args.dry_run:
