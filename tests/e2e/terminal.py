@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,20 +20,32 @@ from tests.e2e.harness import environment, until
 from tests.services.process import leash
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
+_CONTROL = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b[()][A-Z0-9]|\x1b[=>]|[\x0e\x0f]")
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"  # the cursor
 
 
 class Terminal:
-    """`holdfast ARGS` in a terminal of this size. `written` is all that it has written."""
+    """`holdfast ARGS`, or another program with its arguments, in a terminal of this size.
 
-    def __init__(self, folder: Path, *args: str, size: tuple[int, int] = (100, 30), **env: str) -> None:
+    `written` is all that it has written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *args: str,
+        size: tuple[int, int] = (100, 30),
+        program: Sequence[str] = (sys.executable, "-m", "holdfast"),
+        **env: str,
+    ) -> None:
         self.written = b""
+        self._pressed = 0
         self._master, self._slave = pty.openpty()
         self.resize(*size)
         self.modes = termios.tcgetattr(self._slave)
         variables: Mapping[str, str] = environment(folder, {"TERM": "xterm-256color", **env})
         self._process = subprocess.Popen(
-            [*leash(), "setsid", "--ctty", sys.executable, "-m", "holdfast", *args],
+            [*leash(), "setsid", "--ctty", *program, *args],
             cwd=folder,
             env={k: v for k, v in variables.items() if k not in ("COLUMNS", "LINES")},
             stdin=self._slave,
@@ -50,6 +62,7 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def press(self, keys: str) -> None:
+        self._pressed = len(self.written)
         os.write(self._master, keys.encode())
 
     def send(self, number: int) -> None:
@@ -58,6 +71,14 @@ class Terminal:
     async def shows(self, text: str, within: float = 20.0) -> None:
         """Wait until the newest frame has this text."""
         await until(lambda: text in self.frame(), within=within, what=f"{text!r} on the terminal")
+
+    async def writes(self, text: str, within: float = 20.0) -> None:
+        """Wait until it has written this since the last key, for what draws in places and not in frames."""
+        await until(lambda: text in self.plain(), within=within, what=f"{text!r} on the terminal")
+
+    def plain(self) -> str:
+        """What it has written since the last key, without colours and movements."""
+        return _CONTROL.sub("", self.written[self._pressed :].decode("utf-8", "replace"))
 
     def frame(self) -> str:
         """The newest whole frame, without colours."""
