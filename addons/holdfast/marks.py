@@ -44,13 +44,15 @@ def label(flow: HTTPFlow, symbol: str, comment: str) -> None:
 
 
 def by_hand(flow: HTTPFlow) -> None:
-    """A person replays this flow: nothing that was known of it before holds, but the capture that it is about."""
+    """A person replays this flow. What was known of it is over, but of which capture it is, and whom it asked."""
     before = exchange_of(flow)
     if flow.comment == before.get("comment"):
         flow.comment = ""
     if flow.marked in (*MARKS.values(), REPLAY, BY_HAND):
         flow.marked = ""
     now: Exchange = {"by_hand": before.get("by_hand") or before.get("capture_id") or before.get("replay") or ""}
+    if "original_host" in before:
+        now["original_host"] = before["original_host"]
     request = flow.request
     if "as_captured" in before:
         now["as_captured"] = before["as_captured"]

@@ -9,11 +9,12 @@ from playwright.async_api import Locator, Page, expect
 
 from holdfast.testing import Answer, Break, MisbehavingOrigin
 from tests.e2e import raw
-from tests.e2e.browser import RealBrowser, picture
+from tests.e2e.browser import WITHIN, RealBrowser, picture
 from tests.e2e.harness import Gateway, addon, profile, until
 
 BODY, MENDED = b'{"name": "Grace"}', b'{"name": "Grace Hopper"}'
 JSON = [("Content-Type", "application/json")]
+expect.set_options(timeout=WITHIN)
 
 
 async def test_a_capture_is_looked_at_edited_and_replayed_in_mitmweb(tmp_path: Path, browser: RealBrowser) -> None:

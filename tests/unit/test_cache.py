@@ -185,6 +185,16 @@ async def test_a_request_of_the_gateways_own_always_goes_upstream(make: Make) ->
     assert rig.stored() == b"two"
 
 
+@pytest.mark.parametrize("how", ["replay", "by_hand"])
+async def test_what_is_sent_again_passes_by_the_cache(make: Make, how: str) -> None:
+    """By the replayer or by a person, who wants to know what the upstream says now."""
+    rig = make()
+    await rig.fetch(reply=answer(200, b"stored"))
+    again = await rig.fetch(reply=answer(200, b"origin's"), **{how: ""})
+    assert again.response and again.response.content == b"origin's"
+    assert (status_of(again), rig.stored()) == ("", b"stored")
+
+
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 

@@ -121,6 +121,7 @@ async def test_a_failed_request_is_told_with_its_trace_and_without_its_secrets(m
         ("captured", {"error": "queued", "reason": "queued", "capture_id": "c-1"}, False),
         ("failed", REFUSED | {"refresh": "key"}, False),
         ("failed", REFUSED | {"replay": "c-1"}, False),
+        ("failed", REFUSED | {"by_hand": ""}, False),
         ("stale", REFUSED, False),
         ("rejected", {"reason": "body_too_large"}, False),
         ("hit", {}, False),

@@ -58,7 +58,7 @@ class ChainSender:
     async def send(self, request: ReplayRequest, capture_id: str) -> Sent:
         """Waits for the outcome, which the upstream's timeouts and deadline bound; an answer without an end, we do."""
         began = self._clock()
-        known = {"replay": capture_id}
+        known = {"replay": capture_id, "original_host": clients_host(request)}
         try:
             async with asyncio.timeout(self._longest()):
                 flow = await send_in_background(as_request(request, began), self._gateway.leg, current_mode(), known)
@@ -102,6 +102,11 @@ class ChainSender:
             unreachable=unreachable,
         )
         return Sent(answer, log, answered=status is not None and error != f"http_{status}")
+
+
+def clients_host(request: ReplayRequest) -> str:
+    """As the client named the gateway, for routes by host and for what the cache keeps; empty where it is not known."""
+    return next((value.decode("latin-1") for name, value in request.headers if name == b"x-forwarded-host"), "")
 
 
 def _unended(began: float, now: float) -> Sent:

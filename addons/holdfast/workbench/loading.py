@@ -18,7 +18,7 @@ from holdfast.gateway import Gateway
 from holdfast.marks import BETWEEN, BY_HAND, fingerprint, label
 from holdfast.policy.endpoint import Endpoint, parse_listen
 from holdfast.policy.replaying.requests import ReplayRequest
-from holdfast.replay.sending import as_request
+from holdfast.replay.sending import as_request, clients_host
 
 SHOWN = ":mag:"
 
@@ -44,7 +44,8 @@ def flow_of(request: ReplayRequest, capture: Capture, to: Endpoint) -> HTTPFlow:
     flow.request.data.host, flow.request.data.port = to.address
     flow.request.scheme = to.uri_scheme
     flow.request.headers.insert(0, "host", hostport(to.uri_scheme, to.host, to.port))
-    known: Exchange = {"by_hand": capture.id, "route": capture.route, "as_captured": fingerprint(flow.request)}
+    known: Exchange = {"by_hand": capture.id, "as_captured": fingerprint(flow.request)}
+    known["original_host"] = clients_host(request)
     flow.metadata[KEY] = known
     label(flow, BY_HAND, _comment(capture, to))
     return flow

@@ -137,7 +137,21 @@ async def test_an_answer_without_an_end_is_an_attempt_that_failed() -> None:
 )
 def test_the_length_of_the_body_is_said_where_there_may_be_one(method: str, body: bytes, length: str | None) -> None:
     """RFC 9110, section 8.6; the target is sent byte for byte."""
-    request = sending._as_request(ReplayRequest(method, "/a?b=\xc3", ((b"x", b"1"),), body), EPOCH)
+    request = sending.as_request(ReplayRequest(method, "/a?b=\xc3", ((b"x", b"1"),), body), EPOCH)
     assert request.headers.get("content-length") == length
     assert request.raw_content == body
     assert request.headers["x"] == "1"
+
+
+async def test_a_replay_is_of_the_host_that_the_client_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routes by host find it, and the cache what it makes out of date; the upstream's name is in Host by then."""
+    known: list[dict[str, str]] = []
+
+    async def send(*args: Any) -> HTTPFlow:
+        known.append(args[3])
+        return make_flow(response=200)
+
+    sender = made(monkeypatch, send)
+    for fields in (((b"x-forwarded-host", b"api.test"),), ()):
+        await sender.send(ReplayRequest("GET", "/", fields, b""), "1")
+    assert known == [{"replay": "1", "original_host": "api.test"}, {"replay": "1", "original_host": ""}]

@@ -17,6 +17,7 @@ from holdfast.engine.timers import Timers
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.exchange import exchange_of
 from holdfast.gateway import Gateway
+from holdfast.marks import by_hand
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.replaying.requests import ReplayRequest
 from holdfast.profile.load import load_profile
@@ -95,16 +96,20 @@ def test_what_a_store_raises_is_raised_where_it_was_asked() -> None:
 
 def test_a_loaded_capture_is_the_request_of_the_replayer_and_says_what_it_is() -> None:
     """Byte for byte but for what belongs to the connection; not sent, and marked."""
-    request = ReplayRequest("POST", "/a%20b\xff?x=1", ((b"x-a", b"1"), (b"x-a", b"\xff")), b"\x00body")
+    fields = ((b"x-a", b"1"), (b"x-a", b"\xff"), (b"x-forwarded-host", b"api.test"))
+    request = ReplayRequest("POST", "/a%20b\xff?x=1", fields, b"\x00body")
     flow = flow_of(request, CAPTURE, Endpoint("https", "a.test", 8443, ip="10.0.0.1"))
     sent = flow.request
     assert (sent.data.path, sent.raw_content, sent.scheme, sent.port) == (b"/a%20b\xff?x=1", b"\x00body", "https", 8443)
     assert sent.headers.fields == (
-        *((b"host", b"a.test:8443"), (b"x-a", b"1"), (b"x-a", b"\xff")),
+        (b"host", b"a.test:8443"),
+        *fields,
         (b"content-length", b"5"),
     )
     assert (flow.marked, exchange_of(flow)["by_hand"], flow.response) == (":hand:", "ID", None)
     assert flow.comment.startswith("capture ID, dead: http_503\n· not sent yet")
+    by_hand(flow)
+    assert (exchange_of(flow)["original_host"], exchange_of(flow)["edited"]) == ("api.test", False)
 
 
 def test_a_server_that_may_be_asked_is_preferred(tmp_path: Path) -> None:
