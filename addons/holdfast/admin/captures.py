@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from holdfast.admin.page import Guarded, Page
-from holdfast.captures import Capture, Choice, parse_states
+from holdfast.captures import Capture, Choice, parse_choice, parse_whole
 from holdfast.captures.documents import summary, whole
 from holdfast.captures.opening import GatewayCaptures, Places
 from holdfast.captures.view import Captures
 from holdfast.errors import BrokerUnavailable, PoisonRecord, StoreUnavailable
 from holdfast.gateway import Gateway
-from holdfast.policy.since import parse_since
 
 MOST = 1000
 
@@ -59,7 +58,7 @@ class CaptureList(OfCaptures):
     async def get(self) -> None:
         """Filters: route, status, error, state (several with commas), since, until, key, limit."""
         try:
-            choice, limit = self._choice(), min(_whole("limit", self.get_query_argument("limit", "100")), MOST)
+            choice, limit = self._choice(), min(parse_whole("limit", self.get_query_argument("limit", "100")), MOST)
         except ValueError as e:
             self.send_problem(400, "Bad filter", str(e))
             return
@@ -71,23 +70,9 @@ class CaptureList(OfCaptures):
             self.send_away(e)
 
     def _choice(self) -> Choice:
-        given = {n: self.get_query_argument(n, None) for n in ("route", "error", "key", "status", "since", "until")}
-        now, status, since, until = self.gateway.wall_clock(), given["status"], given["since"], given["until"]
-        return Choice(
-            route=given["route"],
-            error=given["error"],
-            key=given["key"],
-            status=_whole("status", status) if status else None,
-            states=parse_states(self.get_query_arguments("state")),
-            since=parse_since(since, now) if since else None,
-            until=parse_since(until, now) if until else None,
-        )
-
-
-def _whole(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError(f"{name} is a whole number, not {text!r}")
-    return int(text)
+        given = {n: self.get_query_argument(n) for n in self.request.query_arguments}
+        given["state"] = ",".join(self.get_query_arguments("state"))
+        return parse_choice(given, self.gateway.wall_clock())
 
 
 class CapturePage(OfCaptures):

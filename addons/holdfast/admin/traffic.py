@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mitmproxy.http import HTTPFlow
 
-from holdfast.exchange import Exchange, route_of
+from holdfast.exchange import Exchange, is_replay, route_of
 from holdfast.gateway import Gateway
 
 
@@ -16,5 +16,5 @@ class Traffic:
 
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
         """Called by the access log once a request. A replay is no client's, as for the metrics."""
-        if "replay" not in exchange:
+        if not is_replay(exchange):
             self._add(self._clock(), route_of(flow), exchange["fate"])
