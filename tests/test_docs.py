@@ -63,6 +63,15 @@ def test_the_profile_and_the_recording_of_the_understudy_are_read(tmp_path: Path
     assert recording.body.startswith(b'{\n  "id": 1,')
 
 
+def test_the_profile_of_faults_loads(tmp_path: Path) -> None:
+    """With the rules that its page talks of."""
+    (block,) = blocks("docs/faults.md", "yaml")
+    file = tmp_path / "my-profile.yaml"
+    file.write_text(block)
+    settings = next(e for e in load_profile(str(file)).addons if e.name == "faults").settings
+    assert [(rule.name, rule.at) for rule in settings.rules] == [("flaky", "upstream"), ("late", "client")]
+
+
 def test_the_contributors_addon_loads_by_its_profile(tmp_path: Path, mypackage: types.ModuleType) -> None:
     """Step two."""
     (block,) = blocks("CONTRIBUTING.md", "yaml")

@@ -6,7 +6,7 @@ The map of the house:
 - `live` follows a profile that changes (`source` says whether it has), `takeover` is how the next one comes to hold.
 - `profile/` turns YAML into frozen typed settings or a list of faults; `registry` says which addon has which name.
 - `engine/` is the only place that touches mitmproxy's internals: the upstream leg, its timers, the start-up gate.
-- one addon, one file: `router`, `metrics`, `tracing`, `cache`, `surrogate`, `understudy`, `interceptor`,
+- one addon, one file: `router`, `metrics`, `tracing`, `cache`, `surrogate`, `understudy`, `faults`, `interceptor`,
   `failure_sink`, `notifier`, `accesslog`, `intake`.
 - `notifying/` is how notices and outcomes of captures get to others: webhooks, a topic, callbacks.
 - `caching/` is what the cache is made of, `stores/` where it keeps responses: memory, Redis, one in front of the other.

@@ -13,9 +13,9 @@ from dataclasses import replace
 from mitmproxy.http import HTTPFlow
 
 from holdfast.engine.failures import client_replay_failure
-from holdfast.exchange import Exchange, exchange_of, route_of
+from holdfast.exchange import Exchange, exchange_of, route_of, sent_status
 from holdfast.gateway import Gateway
-from holdfast.marks import fingerprint, mark
+from holdfast.marks import faults_of, fingerprint, mark
 from holdfast.policy.answer import with_fate
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.fate import Outcome, fate_of
@@ -73,7 +73,7 @@ def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
     broken = flow.error.msg if flow.error else None
     withheld = exchange.get("withheld") if "capture_id" in exchange else None
     return Outcome(
-        status=flow.response.status_code if flow.response and not flow.error else None,
+        status=sent_status(flow),
         error=exchange.get("error") or withheld,
         attempts=len(exchange.get("attempts", ())),
         capture_id=exchange.get("capture_id"),
@@ -81,6 +81,7 @@ def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
         closed_by=exchange.get("closed_by"),
         cached=(exchange["cached"], exchange["cached_because"]) if "cached" in exchange else None,
         understudy=exchange.get("understudy"),
+        fault=_shown_fault(exchange),
         broken=_broken(broken),
     )
 
@@ -105,7 +106,7 @@ def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, obj
         "route": route_of(flow),
         "method": flow.request.method,
         "path": flow.request.path.partition("?")[0],
-        "status": flow.response.status_code if flow.response else None,
+        "status": sent_status(flow) if "faults" in exchange else flow.response.status_code if flow.response else None,
         "fate": exchange["fate"],
         "duration_ms": round(seconds * 1000, 3),
         "attempts": len(exchange.get("attempts", ())),
@@ -115,6 +116,8 @@ def line_of(flow: HTTPFlow, exchange: Exchange, seconds: float) -> dict[str, obj
     for key in ("capture_id", "capture_failed", "not_retried", "understudy"):
         if key in exchange:
             fields[key] = exchange[key]
+    if "faults" in exchange:
+        fields["faults"] = ",".join(faults_of(exchange))
     if "replay" in exchange:
         fields["replay"] = exchange["replay"]
     for hand in ("by_hand", "edited"):
@@ -141,6 +144,15 @@ def _account(flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
             "duration_ms": round(seconds * 1000, 3),
         }
     ]
+
+
+def _shown_fault(exchange: Exchange) -> str | None:
+    """The rule by which the client has got no answer, half of one or another one that is an error."""
+    if exchange.get("sent_status", 400) < 400:
+        return None
+    spoilt = ("status", "reset", "hang", "truncate", "corrupt")
+    shown = [f["rule"] for f in exchange.get("faults", ()) if f["at"] == "client" and f["kind"] in spoilt]
+    return shown[0] if shown else None
 
 
 def _proxy_status(flow: HTTPFlow) -> str:

@@ -16,7 +16,7 @@ from mitmproxy.http import Headers, HTTPFlow
 from holdfast.answering import as_response
 from holdfast.caching.explaining import explained, passed_by
 from holdfast.caching.filling import SERVED, Fill, Filling
-from holdfast.caching.flow import Asked, answer_from, asked_by, storable, ttl_of, unsaid, without
+from holdfast.caching.flow import Asked, answer_from, asked_by, storable, ttl_of, unkept, unsaid, without
 from holdfast.caching.purging import Purging
 from holdfast.caching.report import CacheReport, StoreFigures, health_of, put_answer, strip
 from holdfast.caching.rewarming import Rewarming, Wanted
@@ -334,8 +334,8 @@ class Cache:
         verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked))
         if withheld and not isinstance(verdict, NotStored):
             verdict = NotStored(withheld)
-        if "untaggable" in exchange:
-            verdict = NotStored(f"tags-{exchange['untaggable']}")  # a purge could not find it
+        if because := unkept(exchange):
+            verdict = NotStored(because)
         refused = await self._put(fill, candidate, verdict)
         if not refused and "refresh" not in exchange:
             self._rewarming.note(flow, fill.asked, fill.key, candidate)

@@ -30,7 +30,15 @@ from holdfast.engine.upstream import UpstreamLeg, engine_options
 from holdfast.errors import Fault, ProfileError
 from holdfast.explaining.chain import explained_request
 from holdfast.failure_sink import FailureSink
-from holdfast.gateway import Gateway, HealthCheck, OutcomeListener, ReplayLedger, ResponseCache, RouteNaming
+from holdfast.gateway import (
+    FaultControl,
+    Gateway,
+    HealthCheck,
+    OutcomeListener,
+    ReplayLedger,
+    ResponseCache,
+    RouteNaming,
+)
 from holdfast.guard import Guard
 from holdfast.intake import Intake
 from holdfast.metrics import Metrics
@@ -113,6 +121,8 @@ class Chain:
         self.gateway.replays = next((each.addon for each in members if isinstance(each.addon, ReplayLedger)), None)
         understudies = [each.guard for each in members if isinstance(each.addon, Understudy)]
         self.gateway.stand_in = understudies[0].upstream_failed if understudies else None
+        self.gateway.faults = next((each.addon for each in members if isinstance(each.addon, FaultControl)), None)
+        self.gateway.leg.faults = self.gateway.faults
         self.gateway.listeners = [each.addon for each in members if isinstance(each.addon, OutcomeListener)]
         observing = Metrics | Tracing | Notifier
         own = [Traffic(self.gateway).observe] if self.gateway.profile.admin.listen else []

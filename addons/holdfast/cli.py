@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from holdfast.commands.captures.arguments import add_captures
+from holdfast.commands.fault_arguments import add_faults
 from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
 
 DEFAULT_PROFILE = "sidecar"
+_ELSEWHERE = {"captures": "captures.acting", "profiles": "check"}
+"""Commands whose function, of the same name, is not in the module of that name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,46 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(args: argparse.Namespace) -> int:
     """Import only what the command needs: `captures` must not wait for mitmproxy."""
-    if args.command == "run":
-        from holdfast.commands.run import run
-
-        return run(args)
-    if args.command == "consume":
-        from holdfast.commands.consume import consume
-
-        return consume(args)
-    if args.command == "origin":
+    command = args.command
+    if command == "origin":
         from holdfast.origin import main_origin
 
         main_origin(args.host, args.port)
         return 0
-    if args.command == "captures":
-        from holdfast.commands.captures.acting import captures
-
-        return captures(args)
-    if args.command == "purge":
-        from holdfast.commands.purge import purge
-
-        return purge(args)
-    if args.command == "explain":
-        from holdfast.commands.explain import explain
-
-        return explain(args)
-    if args.command == "doctor":
-        from holdfast.commands.doctor import doctor
-
-        return doctor(args)
-    if args.command == "top":
-        from holdfast.commands.top import top
-
-        return top(args)
-    if args.command == "check" and _plays(args):
-        from holdfast.commands.rehearse import rehearse
-
-        return rehearse(args)
-    from holdfast.commands import check
-
-    return check.check(args) if args.command == "check" else check.profiles(args)
+    if command == "check" and _plays(args):
+        command = "rehearse"
+    module = importlib.import_module(f"holdfast.commands.{_ELSEWHERE.get(command, command)}")
+    return int(getattr(module, command)(args))
 
 
 def _plays(args: argparse.Namespace) -> bool:
@@ -108,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     add_captures(commands.add_parser("captures", help="the requests that were captured"), _profile)
     _purge(commands.add_parser("purge", help="make stored responses of a running gateway unusable, or stale"))
     _explain(commands.add_parser("explain", help="what a running gateway would do with a request, and why"))
+    add_faults(commands.add_parser("faults", help="what fails on purpose in a running gateway"), _control)
     _top(commands.add_parser("top", help="a live view of a running gateway"))
     doctor = commands.add_parser("doctor", help="what is wrong with this machine and a profile, and what to do")
     _profile(doctor)

@@ -23,6 +23,14 @@ class Attempt(TypedDict):
     duration_ms: float
 
 
+class Injected(TypedDict):
+    """A fault that somebody has asked for: the rule's name, what it did and where, `client` or `upstream`."""
+
+    rule: str
+    kind: str
+    at: str
+
+
 class Exchange(TypedDict, total=False):
     """The keys; those above the gap are set for every request before any addon of the profile sees it."""
 
@@ -47,6 +55,9 @@ class Exchange(TypedDict, total=False):
     capture_failed: str  # the reason token of a refused capture
     rejected: str  # why the gateway itself refused the request
     closed_by: str  # the addon whose failure fails the request (`on_error: closed`)
+    faults: list[Injected]  # those that were asked for and have acted on this request
+    distorted: bool  # what came from upstream is not what a server has sent: it must not be stored
+    sent_status: int  # of the answer that a fault has put in place of the response
     answered: bool  # the gateway, not the upstream, made the response
     tags: list[str]  # surrogate keys of the response
     untaggable: str  # why its surrogate keys could not be used: it must not be stored
@@ -81,6 +92,13 @@ def is_own(flow: HTTPFlow) -> bool:
 def is_replay(exchange: Exchange) -> bool:
     """Whether a capture or another flow is sent again: to the upstream, whatever the cache has, and as no client's."""
     return "replay" in exchange or "by_hand" in exchange
+
+
+def sent_status(flow: HTTPFlow) -> int | None:
+    """What the client was answered; None if it was not."""
+    if flow.error and "sent_status" not in exchange_of(flow):
+        return None
+    return exchange_of(flow).get("sent_status", flow.response.status_code if flow.response else None)
 
 
 def route_of(flow: HTTPFlow) -> str:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter
 from holdfast.engine.leg import Leg
 from holdfast.errors import Fault
 from holdfast.policy.failure import Failure
+from holdfast.policy.faults import Injection, Place
 from holdfast.policy.minutes import Minutes
 
 if TYPE_CHECKING:
@@ -94,6 +95,26 @@ class RouteNaming(Protocol):
         """The label of such a request, and the named parts of its path."""
 
 
+@runtime_checkable
+class FaultControl(Protocol):
+    """Who makes requests fail on purpose, as the control surface sees it. Documents are of plain values."""
+
+    def injection(self, flow: HTTPFlow, at: Place, server: str = "") -> Injection | None:
+        """As the engine asks it."""
+
+    def document(self) -> dict[str, Any]:
+        """The rules, and how they have fared."""
+
+    def put(self, document: object) -> dict[str, Any]:
+        """Add a rule, or replace the one of its name; ValueError says what is wrong with it."""
+
+    def put_all(self, documents: Sequence[object], seed: int | None) -> dict[str, Any]:
+        """In place of all rules; ValueError says what is wrong."""
+
+    def clear(self, names: Sequence[str]) -> dict[str, Any]:
+        """Take these away, or all; ValueError for a name that there is not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """What became of a capture. `error`: why it was captured; `status`, `last_error`: of the last replay.
@@ -158,6 +179,7 @@ class Gateway:
     router: RouteNaming | None = None
     stand_in: Callable[[HTTPFlow], Awaitable[None]] | None = None  # the understudy's `upstream_failed`, guarded
     replays: ReplayLedger | None = None
+    faults: FaultControl | None = None
     listeners: list[OutcomeListener] = field(default_factory=list)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"

@@ -22,6 +22,7 @@ MARKS = {
     "hit": ":zap:",
 }
 REPLAY = ":repeat:"  # what the replayer sends again, if all goes well
+FAULTY = ":wrench:"  # what simply passed, but for a fault that was asked for
 BETWEEN = "\n· "  # a line each in the console; mitmweb makes one of them
 BY_HAND = ":hand:"  # what a person sends again, and a capture that is loaded for that
 
@@ -29,7 +30,7 @@ BY_HAND = ":hand:"  # what a person sends again, and a capture that is loaded fo
 def mark(flow: HTTPFlow, exchange: Exchange) -> None:
     """Once its fate is known. What simply passed stays as it is."""
     symbol = MARKS.get(exchange["fate"]) or (
-        BY_HAND if "by_hand" in exchange else REPLAY if "replay" in exchange else ""
+        BY_HAND if "by_hand" in exchange else REPLAY if "replay" in exchange else FAULTY if "faults" in exchange else ""
     )
     if symbol:
         label(flow, symbol, comment_of(flow, exchange))
@@ -48,7 +49,7 @@ def by_hand(flow: HTTPFlow) -> None:
     before = exchange_of(flow)
     if flow.comment == before.get("comment"):
         flow.comment = ""
-    if flow.marked in (*MARKS.values(), REPLAY, BY_HAND):
+    if flow.marked in (*MARKS.values(), REPLAY, BY_HAND, FAULTY):
         flow.marked = ""
     now: Exchange = {"by_hand": before.get("by_hand") or before.get("capture_id") or before.get("replay") or ""}
     if "original_host" in before:
@@ -81,6 +82,7 @@ def comment_of(flow: HTTPFlow, exchange: Exchange) -> str:
     if "route" in exchange:
         lines.append(f"route {exchange['route']}")
     lines += [f"attempt {n} {_tried(each)}" for n, each in enumerate(exchange.get("attempts", ()), 1)]
+    lines += [f"injected: {fault}" for fault in faults_of(exchange)]
     if "not_retried" in exchange:
         lines.append(f"not retried: {exchange['not_retried']}")
     lines += _cache(flow, exchange)
@@ -94,6 +96,12 @@ def comment_of(flow: HTTPFlow, exchange: Exchange) -> str:
             "the capture stays as it was; if this has settled it: holdfast captures discard " + exchange["by_hand"]
         )
     return BETWEEN.join(lines)
+
+
+def faults_of(exchange: Exchange) -> list[str]:
+    """Those that were asked for and have acted on this request, in the order of their first time."""
+    told = [f"{each['rule']} ({each['kind']} at {each['at']})" for each in exchange.get("faults", ())]
+    return list(dict.fromkeys(told))
 
 
 def _what(exchange: Exchange) -> str:

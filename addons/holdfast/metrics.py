@@ -12,7 +12,7 @@ from mitmproxy.http import HTTPFlow
 from msgspec import Meta, Struct
 from prometheus_client import Counter, Histogram
 
-from holdfast.exchange import Exchange, is_replay, route_of
+from holdfast.exchange import Exchange, is_replay, route_of, sent_status
 from holdfast.gateway import Gateway, WouldDo
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
@@ -61,7 +61,7 @@ class Metrics:
         if is_replay(exchange):
             return  # no client's: the replayer counts its own
         method = flow.request.method.upper()
-        status = str(flow.response.status_code) if flow.response and not flow.error else "none"
+        status = str(sent_status(flow) or "none")
         route, fate = route_of(flow), exchange["fate"]
         self._requests.labels(route, method if method in _METHODS else "OTHER", status, fate).inc()
         self._duration.labels(route, fate).observe(seconds)

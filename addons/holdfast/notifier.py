@@ -197,6 +197,8 @@ class Notifier:
                 self._tell(self._notices.answered(route, now))
         elif fate == "stale" and "error" in exchange:
             self._notices.stumbled(route)
+        elif exchange["reason"].startswith("fault:"):
+            return  # somebody wanted the client to see that
         elif fate in ("captured", "failed") and exchange["reason"] not in _CLIENTS_END | _NO_FAILURE:
             self._tell(self._notices.failed(route, trouble_of(flow, exchange), now))
 

@@ -24,6 +24,7 @@ BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cache": ("holdfast.cache", "Cache"),
         "surrogate": ("holdfast.surrogate", "Surrogate"),
         "understudy": ("holdfast.understudy", "Understudy"),
+        "faults": ("holdfast.faults", "Faults"),
         "interceptor": ("holdfast.interceptor", "Interceptor"),
         "replayer": ("holdfast.replayer", "ReplayerAddon"),
         "failure_sink": ("holdfast.failure_sink", "FailureSink"),

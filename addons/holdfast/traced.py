@@ -7,7 +7,7 @@ from typing import TypedDict, cast
 from mitmproxy.http import HTTPFlow
 from mitmproxy.net.http import url
 
-from holdfast.exchange import Attempt, Exchange
+from holdfast.exchange import Attempt, Exchange, sent_status
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.spans import (
     Attributes,
@@ -68,7 +68,7 @@ def spans_of(flow: HTTPFlow, exchange: Exchange, noted: Noted, now: float, secon
 
 def request_span(flow: HTTPFlow, exchange: Exchange, noted: Noted, start: float, end: float) -> Span:
     """The SERVER span."""
-    status = flow.response.status_code if flow.response and not flow.error else None
+    status = sent_status(flow)
     error = request_error(exchange["fate"], exchange["reason"], status)
     return Span(
         name=span_name(flow.request.method, exchange.get("route")),

@@ -153,7 +153,7 @@ class Understudy:
         """A good answer is handed to the thread that writes, unless it has just been compared."""
         response, exchange, settings = flow.response, exchange_of(flow), self._settings
         route, method = route_of(flow), flow.request.data.method.decode("latin-1")
-        ours = exchange.get("answered") or "cached" in exchange or not exchange.get("attempts")
+        ours = exchange.get("answered") or not exchange.get("attempts") or {"cached", "distorted"} & exchange.keys()
         if response is None or ours or "error" in exchange or is_own(flow) or REPLAY in flow.request.headers:
             return
         good = is_good(response.status_code, settings.statuses) and method in settings.methods and method != "HEAD"

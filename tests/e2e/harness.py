@@ -251,6 +251,16 @@ class Gateway:
         async with httpx.AsyncClient(base_url=self.admin_url, headers=headers, timeout=10) as client:
             return await client.request(method, path, **more)
 
+    async def inject(self, *rules: Mapping[str, Any]) -> None:
+        """These faults from now on, in place of all others, at the upstream unless they say so; none: peace."""
+        wanted = [{"at": "upstream", **rule} for rule in rules]
+        (await self.admin("/faults", "PUT", json={"rules": wanted, "seed": 1})).raise_for_status()
+
+    async def fired(self) -> int:
+        """How often those faults have acted."""
+        rules = (await self.admin("/faults")).json()["rules"]
+        return sum(rule["fired"] for rule in rules)
+
     async def captures(self, *filters: str) -> list[dict[str, Any]]:
         """`holdfast captures list --json`, which works on a dead gateway too."""
         done = await self.cli("captures", "list", "--json", *filters)

@@ -71,6 +71,32 @@ def test_the_comment_names_each_attempt_and_the_command_for_the_capture() -> Non
     assert "holdfast.replay x" in flow.comment
 
 
+def injected(kind: str, at: str, rule: str = "mine") -> dict[str, str]:
+    return {"rule": rule, "kind": kind, "at": at}
+
+
+@pytest.mark.parametrize(
+    ("faults", "sent", "fate", "reason", "status"),
+    [
+        ([injected("status", "client")], 429, "failed", "fault:mine", "429"),
+        ([injected("status", "client")], 204, "ok", "", "204"),
+        ([injected("truncate", "client")], None, "failed", "fault:mine", "200"),
+        ([injected("latency", "client"), injected("reset", "upstream")], None, "ok", "", "200"),
+        ([injected("reset", "upstream"), injected("corrupt", "client", "other")], None, "failed", "fault:other", "200"),
+    ],
+)
+def test_a_fault_that_was_asked_for_is_named(
+    faults: list[dict[str, str]], sent: int | None, fate: str, reason: str, status: str
+) -> None:
+    """The fate is `failed` where the client was shown a failure; metric, comment and mark tell of it in any case."""
+    chain, flow = Chain(), flow_with(200, faults=faults, **({"sent_status": sent} if sent else {}))
+    chain.log.response(flow)
+    assert (exchange_of(flow)["fate"], exchange_of(flow)["reason"]) == (fate, reason)
+    assert chain.count(route="user", method="GET", status=status, fate=fate) == 1
+    assert all(f"injected: {f['rule']} ({f['kind']} at {f['at']})" in flow.comment for f in faults)
+    assert flow.marked
+
+
 def test_a_request_is_ended_once() -> None:
     """mitmproxy may call `error` after `response`."""
     chain, flow = Chain(), flow_with(200)

@@ -117,6 +117,7 @@ async def test_a_failed_request_is_told_with_its_trace_and_without_its_secrets(m
         ("failed", {"reason": "addon:banner"}, True),
         ("failed", {"reason": "client_disconnected"}, False),
         ("failed", {"reason": "killed"}, False),
+        ("failed", {"reason": "fault:asked-for"}, False),
         ("captured", {"error": "accepted", "reason": "accepted", "capture_id": "c-1"}, False),
         ("captured", {"error": "queued", "reason": "queued", "capture_id": "c-1"}, False),
         ("failed", REFUSED | {"refresh": "key"}, False),

@@ -88,7 +88,7 @@ async def test_a_good_answer_is_recorded_and_stands_in(make: Make) -> None:
     [
         {"status": 404}, {"method": "POST"}, {"method": "HEAD"}, {"answered": True}, {"cached": "hit"},
         {"attempts": []}, {"replay": "id"}, {"refresh": "key"}, {"error": "http_503"},
-        {"headers": [("Holdfast-Replay", "id")]},
+        {"headers": [("Holdfast-Replay", "id")]}, {"distorted": True},
     ],
 )  # fmt: skip
 async def test_only_good_answers_of_the_upstream_to_clients_are_recorded(make: Make, known: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from prometheus_client import generate_latest
 
 from holdfast.admin.captures import capture_pages
 from holdfast.admin.dashboard.routes import dashboard_pages
+from holdfast.admin.faults import FaultsPage
 from holdfast.admin.health import health_document
 from holdfast.admin.page import Guarded, Page
 from holdfast.errors import StoreUnavailable
@@ -30,7 +31,7 @@ class NotFound(Guarded):
                 404,
                 "Not found",
                 "to look at there is /; for programs there are "
-                "/health /metrics /purge /explain /captures /captures/{id} /captures/{id}/replay /config",
+                "/health /metrics /purge /explain /captures /captures/{id} /captures/{id}/replay /faults /config",
             )
 
 
@@ -138,6 +139,7 @@ def routes(gateway: Gateway) -> list[Any]:
         (r"/config", Config),
         (r"/purge", Purge),
         (r"/explain", Explain),
+        (r"/faults", FaultsPage),
         *capture_pages(),
     ]
     known = [(pattern, page, {"gateway": gateway}) for pattern, page in table]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mitmproxy.http import Headers, HTTPFlow, Response
 
-from holdfast.exchange import exchange_of, route_of
+from holdfast.exchange import Exchange, exchange_of, route_of
 from holdfast.policy.caching.freshness import current_age, lifetime, with_date
 from holdfast.policy.caching.key import doubtful_path
 from holdfast.policy.caching.model import CacheRules, Fields, StoredResponse
@@ -78,6 +78,13 @@ def unsaid(asked: Asked, stored: StoredResponse, rules: CacheRules) -> str | Non
     if lifetime(stored, policy, rules).explicit or said.public or said.no_cache is True:
         return None
     return "cookie" if any(n.lower() == b"cookie" for n, _ in asked.fields) else doubtful_path(asked.target)
+
+
+def unkept(exchange: Exchange) -> str | None:
+    """Why a response may not be kept whatever it says: a purge could not find it, or no server sent it like that."""
+    if "untaggable" in exchange:
+        return f"tags-{exchange['untaggable']}"
+    return "injected-fault" if "distorted" in exchange else None
 
 
 def without(stored: StoredResponse, withheld: frozenset[str]) -> StoredResponse:

@@ -2,6 +2,7 @@
 
 - `upstream` is the addon: it puts our HTTP layer under each client connection. `leg` is what all of it shares.
 - `http_layer`, `stream` and `attempts` are that layer: attempts, timeouts, retries, the last answer.
+- `faulty_stream` is the same stream where faults are asked for: its attempts or its answer fail on purpose.
 - `watch` looks after servers that are held back: health checks, early recovery.
 - `interim` and `connection_fields` mend what stock passes on wrongly: 1xx answers, hop-by-hop header fields.
 - `failures` names what went wrong; `timers` bounds how long anything may take; `hooks` are the events for addons.

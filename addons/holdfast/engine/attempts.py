@@ -31,6 +31,7 @@ class Attempts:
         self._last: PoolServer | None = None
         self._tried: set[Endpoint] = set()
         self._failed_at: set[Endpoint] = set()
+        self.injected = False  # the end of this attempt says nothing of the server: a fault was asked for
         self._began = leg.clock()
         if self.plan.budget:
             self.plan.budget.request(self._began)
@@ -38,7 +39,7 @@ class Attempts:
 
     def next(self, keep_host_header: bool) -> Endpoint | None:
         """Begin an attempt; the request is aimed at the chosen server. None: every one is held back."""
-        self._began = self._leg.clock()
+        self._began, self.injected = self._leg.clock(), False
         self._server = self._pool.pick(self._began, self._tried)
         if self._server is None:
             exchange_of(self._flow)["retry_in"] = self._pool.retry_in(self._began)
@@ -73,7 +74,7 @@ class Attempts:
                 "duration_ms": round((self._leg.clock() - self._began) * 1000, 3),
             }
         )
-        self._leg.attempt_ended(self._last, self._known, failure)
+        self._leg.attempt_ended(self._last, self._known, failure, injected=self.injected)
 
     def abandoned(self) -> None:
         """The client has left: nobody knows how the attempt that is under way would have ended."""
@@ -89,7 +90,7 @@ class Attempts:
         exchange = exchange_of(self._flow)
         exchange["error"], exchange["detail"] = failure.error, failure.detail
         assert self._last
-        self._leg.attempt_ended(self._last, self._known, failure)
+        self._leg.attempt_ended(self._last, self._known, failure, injected=self.injected)
 
     def verdict(self, failure: Failure, body_held: bool) -> Retry | GiveUp:
         """Whether another attempt follows the one that has just failed. `body_held`: it could send the whole body."""

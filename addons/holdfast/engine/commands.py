@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mitmproxy.connection import Connection
 from mitmproxy.http import Headers
-from mitmproxy.proxy import commands
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpEvent
 
 from holdfast.policy.endpoint import Endpoint
@@ -32,6 +32,27 @@ class AbandonAttempt(commands.ConnectionCommand):
         super().__init__(connection)
         self.stream_id = stream_id
         self.waited = waited
+
+
+class Pause(commands.Command):
+    """To the HTTP layer: nothing from this stream for so many seconds. `until_gone`: or until its client stops sending.
+
+    The reply is `over`; or, before that, `late` if the upstream's time has run out, `gone` if the client has left.
+    """
+
+    blocking = True
+
+    def __init__(self, seconds: float, *, until_gone: bool = False) -> None:
+        self.seconds = seconds
+        self.until_gone = until_gone
+
+
+@dataclass
+class PauseEnded(events.CommandCompleted):
+    """The reply to a `Pause`."""
+
+    command: Pause
+    reply: str
 
 
 @dataclass

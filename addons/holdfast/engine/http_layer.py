@@ -16,8 +16,10 @@ from mitmproxy.proxy.layers.http import (
     DropStream,
     GetHttpConnection,
     GetHttpConnectionCompleted,
+    HttpEvent,
     HttpLayer,
     HTTPMode,
+    HttpStream,
     RegisterHttpConnection,
     RequestData,
     RequestHeaders,
@@ -30,8 +32,9 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 
 from holdfast.engine.client_http1 import ClientHttp1
 from holdfast.engine.client_http2 import PREFACE, ClientHttp2
-from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstream, PeerTook
+from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstream, Pause, PauseEnded, PeerTook
 from holdfast.engine.connections import UpstreamConnection, open_upstream
+from holdfast.engine.faulty_stream import FaultyStream
 from holdfast.engine.leg import Leg
 from holdfast.engine.pacing import is_slow
 from holdfast.engine.stream import ResilientStream
@@ -51,6 +54,7 @@ class ResilientLayer(HttpLayer):
         super().__init__(context, HTTPMode.transparent)
         self.leg = leg
         self._upstreams: dict[Server, UpstreamConnection] = {}
+        self._pauses: dict[FaultyStream, Pause] = {}
         self._first = b""  # of a client that has not said yet which HTTP it speaks
         self._undecided = False
 
@@ -69,6 +73,9 @@ class ResilientLayer(HttpLayer):
             yield from self._decide(event)
         else:
             yield from super()._handle_event(event)
+            if isinstance(event, events.ConnectionClosed) and event.connection is self.context.client:
+                for stream in [stream for stream, pause in self._pauses.items() if pause.until_gone]:
+                    yield from self._end_pause(stream, "gone")
         yield from self._open_windows()
 
     def _begin(self) -> CommandGenerator[None]:
@@ -105,11 +112,12 @@ class ResilientLayer(HttpLayer):
         """
         for stream_id, stream in list(self.streams.items()):
             gone = RequestProtocolError(stream_id, "Client disconnected.", ErrorCode.CLIENT_DISCONNECTED)
-            yield from self.event_to_child(stream, gone)
+            yield from self._tell(stream, gone)
 
     def make_stream(self, stream_id: int) -> CommandGenerator[None]:
         """A stream of ours for a new request."""
-        stream = ResilientStream(self.context.fork(), stream_id, self.leg)
+        made = FaultyStream if self.leg.faults else ResilientStream
+        stream = made(self.context.fork(), stream_id, self.leg)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -131,6 +139,10 @@ class ResilientLayer(HttpLayer):
                     yield from self.register_connection(command)
                 case AbandonAttempt():
                     yield from self._abandon(command)
+                case Pause():
+                    assert isinstance(child, FaultyStream)
+                    self._pauses[child] = command
+                    child.pause_alarm.arm(command.seconds)
                 case _:
                     yield command
 
@@ -144,7 +156,12 @@ class ResilientLayer(HttpLayer):
             yield from self.make_stream(command.event.stream_id)
         stream = self.streams.get(command.event.stream_id)
         if stream is not None:  # else it has ended already
-            yield from self.event_to_child(stream, command.event)
+            yield from self._tell(stream, command.event)
+
+    def _tell(self, stream: HttpStream, event: HttpEvent) -> CommandGenerator[None]:
+        yield from self.event_to_child(stream, event)
+        if isinstance(stream, FaultyStream) and isinstance(event, RequestProtocolError):
+            yield from self._end_pause(stream, "gone")
 
     # -- the servers ------------------------------------------------------------------------------------------------
 
@@ -279,6 +296,11 @@ class ResilientLayer(HttpLayer):
             return
         if self._client_is_slow(event.stream_id):
             stream.note_progress()  # it is not the server that is late
+        if isinstance(stream, FaultyStream) and stream in self._pauses:
+            over, late = stream.pause_alarm.rang(event), stream.upstream_alarm.rang(event)
+            if over or late:
+                yield from self._end_pause(stream, "over" if over else "late")
+                return
         waiting = self._waiting_for(stream) if stream.upstream_alarm.rang(event) else None
         if waiting is None:
             yield from self.event_to_child(stream, event)
@@ -292,6 +314,14 @@ class ResilientLayer(HttpLayer):
             yield from self._close(connection)
         del self.command_sources[command]
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(command, (None, "timed out")))
+
+    def _end_pause(self, stream: FaultyStream, reply: str) -> CommandGenerator[None]:
+        """If it pauses."""
+        command = self._pauses.pop(stream, None)
+        if command:
+            stream.pause_alarm.disarm()
+            del self.command_sources[command]
+            yield from self.event_to_child(stream, PauseEnded(command, reply))
 
     def _client_is_slow(self, stream_id: int) -> bool:
         client = self.context.client

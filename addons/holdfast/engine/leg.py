@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mitmproxy.connection import Server
 from mitmproxy.http import HTTPFlow
@@ -19,11 +20,19 @@ from holdfast.engine.timers import Timers
 from holdfast.policy.breaker import Breaker, BreakerRules
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.failure import Failure
+from holdfast.policy.faults import Injection, Place
 from holdfast.policy.pool import Pool, PoolServer
 from holdfast.profile.settings import Profile
 from holdfast.spool import SpoolRoom
 
 logger = logging.getLogger(__name__)
+
+
+class FaultSource(Protocol):
+    """Who says which faults there are."""
+
+    def injection(self, flow: HTTPFlow, at: Place, server: str = "") -> Injection | None:
+        """What happens to this answer, or to the attempt at `server` that is about to begin; asked once for each."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +46,7 @@ class Leg:
     clock: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
     spooling: SpoolRoom | None = None  # for streamed bodies, where somebody wants to capture them
+    faults: FaultSource | None = None  # where the profile has the addon for it
     unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)
@@ -145,12 +155,17 @@ class Leg:
         self._malformed.labels(fault).inc()
         logger.warning("request refused", extra={"fault": fault, "peer": peer})
 
-    def attempt_ended(self, server: PoolServer, known: bool, failure: Failure | None) -> None:
-        """Count it, and remember for the health page whether the server answers. `known`: it is in the profile."""
+    def attempt_ended(
+        self, server: PoolServer, known: bool, failure: Failure | None, *, injected: bool = False
+    ) -> None:
+        """Count it, and remember for the health page whether the server answers. `known`: it is in the profile.
+
+        `injected`: it was a fault that somebody has asked for, and says nothing of the server.
+        """
         # An addon may aim at any host: those share one label, so that the number of series stays bounded.
         label = server.endpoint.name if known else "other"
         self._attempts.labels(label, failure.error if failure else "ok").inc()
-        if not known:
+        if not known or injected:
             return
         up = failure is None
         if server.up is not up:

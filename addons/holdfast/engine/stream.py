@@ -7,6 +7,7 @@ and keeps the client's connection. What stock does well (hooks, streaming, upgra
 
 from __future__ import annotations
 
+from mitmproxy.connection import Server
 from mitmproxy.http import Headers, Response
 from mitmproxy.net.http.validate import validate_headers
 from mitmproxy.proxy import events
@@ -72,18 +73,23 @@ class ResilientStream(RequestSide):
                 return False
             self.connect_timed_out = False
             self._arm(self._plan.bounds.connect_timeout)
-            connection, err = yield GetUpstream(endpoint, http2=self._needs_http2(endpoint))
+            connection, err = yield from self._connect(endpoint)
             self.upstream_alarm.disarm()
-            if not err:
+            if connection:
                 if (yield from self.check_killed(True)):
                     return False
                 self.context.server = self.flow.server_conn = connection
                 self._progress_at = self._leg.clock()
                 self._arm(self._plan.bounds.response_timeout)
                 return True
-            failure = connect_failure(err, self.connect_timed_out)
+            failure = connect_failure(err or "", self.connect_timed_out)
             if not (yield from self._attempt_failed(failure)):
                 return False
+
+    def _connect(self, endpoint: Endpoint) -> CommandGenerator[tuple[Server | None, str | None]]:
+        """The connection, or what was wrong with it."""
+        connection, err = yield GetUpstream(endpoint, http2=self._needs_http2(endpoint))
+        return connection, err
 
     def _needs_http2(self, endpoint: Endpoint) -> bool:
         """There is no gRPC over HTTP/1.1: where nothing is negotiated, the server can only mean prior knowledge."""

@@ -7,6 +7,8 @@ The generation number makes a firing that has already been overtaken recognisabl
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,6 +52,14 @@ class Timers:
         connection = self._connection_of(client.id)
         io = connection.transports.get(client) if connection else None
         return io is None or not isinstance(io.reader, asyncio.StreamReader) or io.reader.exception() is not None
+
+    def reset_at_close(self, client: Connection) -> None:
+        """The end of this connection will be a reset, and not an orderly one; what is not written yet is lost."""
+        connection = self._connection_of(client.id)
+        io = connection.transports.get(client) if connection else None
+        if io and isinstance(io.writer, asyncio.StreamWriter):
+            at_once = struct.pack("ii", 1, 0)  # linger on, for no time
+            io.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
 
     def _fire(self, client_id: str, event: Event) -> None:
         connection = self._connection_of(client_id)

@@ -103,6 +103,24 @@ def addon_failed_answer(addon: str) -> Answer:
     return problem(500, "addon-failed", "The gateway failed", detail, headers=fields)
 
 
+def injected_answer(
+    rule: str, status: int, body: str | None, headers: tuple[tuple[str, str], ...], received: int | None
+) -> Answer:
+    """In place of another answer, because the fault `rule` says so: a text, or a problem.
+
+    `received` is the status that the upstream sent, None where the other answer was not its own.
+    """
+    detail = f"injected by the fault {rule}"
+    fields = {"Proxy-Status": f"{proxy_status('', received, detail)}; holdfast-fate=failed"}
+    if body is None:
+        fields |= dict(headers)
+        return problem(status, "injected-fault", "Injected fault", detail, headers=fields, extra={"fault": rule})
+    fields = {"Content-Type": "text/plain", "Cache-Control": "no-store"} | fields
+    given = {name.lower() for name, _ in headers}
+    kept = tuple((name, value) for name, value in fields.items() if name.lower() not in given)
+    return Answer(status, (*kept, *headers), body.encode())
+
+
 def captured_answer(failure: Failure, status: int, capture_id: str, retry_after: int, not_retried: str) -> Answer:
     """For a failed request that is durably stored; `status` 202 adds where to ask what became of it."""
     fields = _failure_fields(failure, retry_after, not_retried) | {"Holdfast-Capture-Id": capture_id}

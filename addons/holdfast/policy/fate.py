@@ -20,6 +20,7 @@ class Outcome:
     closed_by: str | None = None
     cached: tuple[str, str] | None = None  # (hit or stale, the directive that decided)
     understudy: str | None = None  # which recording it was answered from
+    fault: str | None = None  # the rule of one that was asked for, and that the client has taken for a failure
     broken: str | None = None  # mitmproxy's text when the exchange broke off
 
 
@@ -27,6 +28,8 @@ def fate_of(outcome: Outcome) -> tuple[str, str]:
     """(fate, reason). A 4xx or 5xx of the upstream's own that the profile does not call a failure is `ok`."""
     if outcome.capture_id:
         return "captured", outcome.error or ""
+    if outcome.fault:
+        return "failed", f"fault:{outcome.fault}"
     if outcome.rejected:
         return "rejected", outcome.rejected
     if outcome.closed_by:

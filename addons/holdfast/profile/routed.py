@@ -30,6 +30,7 @@ _NAMING_ROUTES = {  # keys of addons
     "surrogate": ("tags",),
     "notifier": ("routes",),
     "understudy": ("routes",),
+    "faults": ("routes",),
 }
 _GATEWAYS_OWN = frozenset({"health", "captures", "unrouted"})  # labels of what no router has named
 
@@ -67,9 +68,8 @@ def without_echoes(faults: Iterable[Fault]) -> list[Fault]:
 
 def unknown_routes(profile: Profile, table: Table) -> list[Fault]:
     """Names of routes that the profile's router does not give; none are known where another addon may name them."""
-    routers = [entry for entry in profile.addons if entry.target == "router"]
-    labels = {label for entry in routers for label in _labels(entry)} | _GATEWAYS_OWN
-    if not routers or any(":" in entry.target for entry in profile.addons):
+    labels = route_labels(profile)
+    if labels is None:
         return []
     known = ", ".join(sorted(labels - _GATEWAYS_OWN))
     named: list[tuple[Where, str, str]] = []
@@ -85,6 +85,14 @@ def unknown_routes(profile: Profile, table: Table) -> list[Fault]:
         for where, path, name in named
         if name not in labels
     ]
+
+
+def route_labels(profile: Profile) -> set[str] | None:
+    """Every name that a request's route may have; None where anybody's addon may give it another."""
+    routers = [entry for entry in profile.addons if entry.target == "router"]
+    if not routers or any(":" in entry.target for entry in profile.addons):
+        return None
+    return {label for entry in routers for label in _labels(entry)} | _GATEWAYS_OWN
 
 
 def _labels(entry: AddonEntry) -> list[str]:
