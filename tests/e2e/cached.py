@@ -11,19 +11,21 @@ from typing import Any
 import httpx
 
 from holdfast.testing import Answer, MisbehavingOrigin
-from tests.e2e.harness import ROUTER, Gateway, profile
+from tests.e2e.harness import ROUTER, Gateway, addon, profile
 
 FRESH = ("Cache-Control", "max-age=60")
 STALE_AT_ONCE = ("Cache-Control", "max-age=0, stale-if-error=60")
 
 
-def cached(upstream: str, *, surrogate: Any = None, capture: bool = True, **settings: Any) -> dict[str, Any]:
-    """A profile with a cache of these settings; `changes` go to `profile`."""
+def cached(
+    upstream: str, *, surrogate: Any = None, capture: bool = True, faults: Any = None, **settings: Any
+) -> dict[str, Any]:
+    """A profile with a cache of these settings; `changes` go to `profile`, `faults` to the addon if there are any."""
     changes = settings.pop("changes", {})
     made = profile(upstream, log={"format": "json"}, **changes)
     behind = made["addons"][2:] if capture else []
     made["addons"] = [ROUTER, "metrics", {"cache": settings}, {"surrogate": surrogate or {}}, *behind]
-    return made
+    return made if faults is None else addon(made, "faults", **faults)
 
 
 @asynccontextmanager

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from holdfast.testing import Answer, Break, MisbehavingOrigin, Plan
-from tests.e2e.harness import Gateway, profile
+from holdfast.testing import Answer, Break, MisbehavingOrigin
+from tests.e2e.harness import Gateway, addon, profile
 
 ROUTES = [{"name": name, "path": f"/{name}"} for name in ("slow", "once", "own", "upload", "open")]
 
@@ -46,10 +46,10 @@ async def test_each_route_has_its_own_patience_retries_and_servers(tmp_path: Pat
 
 async def test_a_circuit_of_one_route_is_not_anothers(tmp_path: Path) -> None:
     """A route with a breaker of its own judges the same server by itself."""
-    plan: Plan = {"/open": Answer(503), "*": Answer(body=b"fine")}
-    async with MisbehavingOrigin(plan) as origin:
+    async with MisbehavingOrigin(Answer(body=b"fine")) as origin:
         routes = {"open": {"breaker": {"max_fails": 2, "fail_timeout": "60s"}, "retry": {"attempts": 1}}}
-        async with Gateway(tmp_path, made=made(origin.url, routes)) as gateway:
+        rule = {"fault": "status", "at": "upstream", "route": "open"}
+        async with Gateway(tmp_path, made=addon(made(origin.url, routes), "faults", rules=[rule])) as gateway:
             async with httpx.AsyncClient(base_url=gateway.url, timeout=10) as client:
                 answers = [await client.post("/open") for _ in range(4)]
                 tokens = ["destination_unavailable" in a.headers["proxy-status"] for a in answers]

@@ -120,12 +120,10 @@ async def _failed(gateway: Gateway) -> bool:
 
 async def test_the_upstreams_last_answer_is_in_the_capture(tmp_path: Path) -> None:
     """Status, header fields and body of the 503, so that somebody can see later what was wrong."""
-    plan = Answer(503, [("X-Why", "overloaded")], b'{"why":"overloaded"}')
-    async with (
-        MisbehavingOrigin(plan) as origin,
-        Gateway(tmp_path, origin.url) as gateway,
-        raw.RawClient(gateway.port) as client,
-    ):
+    answer_ = {"status": 503, "headers": {"X-Why": "overloaded"}, "body": '{"why":"overloaded"}'}
+    rule = {"fault": "status", "at": "upstream", **answer_}
+    made = addon(profile("http://127.0.0.1:1"), "faults", rules=[rule])
+    async with Gateway(tmp_path, made=made) as gateway, raw.RawClient(gateway.port) as client:
         answer = await client.request("POST", "/api/users", body=b"{}")
         envelope = (await gateway.exported())[answer.capture_id or ""]
     assert envelope["error"] == "http_503"
