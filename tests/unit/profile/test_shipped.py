@@ -18,7 +18,7 @@ def addon(profile, name):
 def test_each_has_a_story():
     """The comment on its first line is what `holdfast profiles` shows."""
     stories = dict(shipped_profiles())
-    assert list(stories) == ["cache", "gateway", "kafka", "minimal", "sidecar", "webhook"]
+    assert list(stories) == ["cache", "debug", "gateway", "kafka", "minimal", "sidecar", "webhook"]
     assert all(story.endswith(".") and len(story) > 40 for story in stories.values())
 
 

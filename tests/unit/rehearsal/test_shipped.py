@@ -71,6 +71,13 @@ BROKEN = [
     ("cache", "addons: [{surrogate: false}]", ["a purge by tag takes out what has it, and nothing else"]),
     ("cache", "addons: [{cache: {default_lifetime: 1m}}]", ["what the application does not mark is not kept"]),
     ("cache", "addons: [{cache: {skip: []}}]", ["the application's health is always asked for"]),
+    ("debug", "addons: [{understudy: false}]", ["while the application is away a recording answers"]),
+    ("debug", "addons: [{interceptor: false}]", ["what would change something is kept all the same"]),
+    (
+        "debug",
+        "addons: [{faults: {rules: [{name: x, at: upstream, fault: status, status: 500}]}}]",
+        ["without a fault nothing fails"],
+    ),
     ("gateway", "addons: [{cache: {grace_on_error: 0s}}]", ["a stale answer is better than a captured request"]),
     ("gateway", "addons: [{interceptor: false}]", ["what no cache can answer is kept, and delivered later"]),
     ("gateway", "addons: [{surrogate: false}]", ["a purge by tag reaches what the routes have tagged"]),
