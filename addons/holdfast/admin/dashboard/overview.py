@@ -53,6 +53,7 @@ class Overview(HtmlPage):
             frame=frame,
             profile=health["profile"],
             faults=gateway.refused,
+            on_purpose=on_purpose(gateway),
             uptime=frame.gateway.uptime_seconds,
             chart=chart,
             lost=chart.share(*LOST),
@@ -80,6 +81,12 @@ def frame_now(gateway: Gateway, health: dict[str, Any], now: float) -> Frame:
         at=now,
         interval=0.0,
     )
+
+
+def on_purpose(gateway: Gateway) -> list[dict[str, Any]]:
+    """The rules of the addon `faults` that may still act: whoever has forgotten one sees it here."""
+    rules = gateway.faults.document()["rules"] if gateway.faults else []
+    return [rule for rule in rules if not rule["over"]]
 
 
 def routes_of(hour: Sequence[Any]) -> list[RouteLine]:

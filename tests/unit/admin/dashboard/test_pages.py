@@ -103,6 +103,19 @@ async def test_whatever_others_have_named_is_text_on_the_page(tmp_path: Path) ->
         assert_tame((await client.get(f"/page/captures/{quote(EVIL, safe='')}")).text)
 
 
+async def test_faults_on_purpose_are_at_the_top_of_the_page(tmp_path: Path) -> None:
+    """As long as they may act: whoever has forgotten one is told, by its name."""
+    async with served(tmp_path, addons="[metrics, faults]") as (gateway, client):
+        assert gateway.faults
+        assert "on purpose" not in (await client.get("/")).text
+        gateway.faults.put({"name": "flaky", "fault": "status", "at": "upstream"})
+        text = assert_tame((await client.get("/")).text).text
+        assert "Requests fail on purpose" in text
+        assert "flaky: status at the upstream, 0 times so far" in text
+        gateway.faults.clear([])
+        assert "on purpose" not in (await client.get("/")).text
+
+
 async def test_no_page_may_do_anything_but_look_good(tmp_path: Path) -> None:
     """The policy allows its own style sheet, by its hash, and forms of its own; it is neither framed nor kept."""
     async with served(tmp_path, token=TOKEN) as (_, client):
