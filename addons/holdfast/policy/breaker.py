@@ -113,7 +113,9 @@ class Breaker:
             self._open_until = min(self._open_until, now)
 
     def retry_in(self, now: float) -> float:
-        """Seconds until a probe may go; 0 when one may now."""
+        """Seconds until a probe may go; 0 when one may now; `fail_timeout` where that is up to a person."""
+        if self._forced_until == math.inf:
+            return self.rules.fail_timeout
         return max(0.0, self._open_until - now) if self._open_until is not None else 0.0
 
     def weight(self, now: float) -> float:

@@ -114,13 +114,6 @@ def test_one_that_was_opened_by_hand_for_a_time_is_probed_after_it() -> None:
     assert (breaker.state(12.0), breaker.is_forced(12.0), breaker.state(41.0)) == ("open", False, "half_open")
 
 
-def test_until_when_it_is_held_open_by_hand_nobody_is_told_a_time_without_end() -> None:
-    """It goes into Retry-After."""
-    breaker = Breaker(BreakerRules(fail_timeout=30.0))
-    breaker.force(True, 0.0)
-    assert (breaker.retry_in(10.0), breaker.retry_in(1e6)) == (20.0, 0.0)
-
-
 def test_another_address_of_a_server_inherits_only_what_a_person_has_said() -> None:
     """A name whose addresses change stays closed to traffic; failures belong to an address."""
     breaker = Breaker(BreakerRules())
@@ -159,3 +152,14 @@ def test_a_server_that_is_known_to_be_back_is_probed_at_once() -> None:
     breaker.force(True, 2.0)
     breaker.hasten(3.0)
     assert breaker.state(3.0) == "open"
+
+
+def test_no_moment_is_named_for_what_a_person_holds_open_until_it_is_closed() -> None:
+    """Clients would be told to come back at once (Retry-After: 0), however long it has been open."""
+    breaker = Breaker(BreakerRules(fail_timeout=30.0))
+    breaker.force(True, 0.0)
+    assert [breaker.retry_in(now) for now in (1.0, 29.0, 3600.0)] == [30.0] * 3
+    breaker.force(True, 3600.0, 10.0)
+    assert breaker.retry_in(3604.0) == 6.0
+    breaker.force(False, 3605.0)
+    assert breaker.retry_in(3605.0) == 0.0
