@@ -107,7 +107,7 @@ class Cache:
         if passes := "skip" if asked.route in self._settings.skip else self._passes(asked):
             return passed_by(passes)
         lookup = await self._store.get(key := self._key(asked), asked.fields)
-        return explained(key, lookup, self._decide(asked, key, lookup))
+        return explained(key, lookup, self._decide(asked, key, lookup), self._if_failed(asked, lookup))
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class Cache:
                 await self._fetched_anew(flow, fill)
             return
         if status in ERRORS and stored:
-            decision = self._failing(fill, stored)
+            decision = self._failing(fill)
             if decision and "refresh" not in exchange:
                 self._report.serve(flow, fill.asked, stored, decision, fill.key, self._now(), fwd_status=status)
                 return
@@ -388,23 +388,23 @@ class Cache:
         """In place of an error, what is stored, where it may be used although it is stale (RFC 5861, section 4)."""
         fill = self._fills.get(flow.id)
         stored = fill.lookup.response if fill else None
-        decision = self._failing(fill, stored) if fill and stored else None
+        decision = self._failing(fill) if fill and stored else None
         if fill and stored and decision and "refresh" not in exchange_of(flow):
             del self._fills[flow.id]
             self._filling.release(fill)
             status = flow.response.status_code if flow.response else None
             self._report.serve(flow, fill.asked, stored, decision, fill.key, self._now(), fwd_status=status)
 
-    def _failing(self, fill: Fill, stored: StoredResponse) -> StaleIfError | None:
-        """Whether it may be used in place of an error."""
-        asked, soft = fill.asked, fill.lookup.soft
-        decision = decide(
-            *(asked.method, asked.fields, stored, self._now(), self._rules_for(asked)), soft=soft, failing=True
-        )
-        if not isinstance(decision, StaleIfError):
-            return None
-        self._filling.failed(fill.key)
+    def _failing(self, fill: Fill) -> StaleIfError | None:
+        """Whether what is stored may be used in place of an error."""
+        if decision := self._if_failed(fill.asked, fill.lookup):
+            self._filling.failed(fill.key)
         return decision
+
+    def _if_failed(self, asked: Asked, lookup: Lookup) -> StaleIfError | None:
+        how = lookup.response, self._now(), self._rules_for(asked)
+        found = decide(asked.method, asked.fields, *how, soft=lookup.soft, failing=True)
+        return found if isinstance(found, StaleIfError) else None
 
     def error(self, flow: HTTPFlow) -> None:
         fill = self._fills.pop(flow.id, None)

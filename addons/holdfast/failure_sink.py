@@ -278,7 +278,7 @@ class FailureSink:
 
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """What a capture of it would hold. Whether there is one is the interceptor's decision."""
-        if flow.response:
+        if flow.response and "withheld" not in exchange_of(flow):
             return WouldDo(False, "it has its answer already")
         if asks_for_upgrade(flow.request.headers.fields):
             return WouldDo(False, "cannot keep a request that asks for another protocol")

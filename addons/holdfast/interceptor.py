@@ -183,17 +183,23 @@ class Interceptor:
 
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """What it does where the upstream fails, or before any server is asked."""
-        rules, sink = self._rules(flow), self._gateway.sink
-        if flow.response or _is_nobodys(flow):
-            return WouldDo(False, "it has its answer already" if flow.response else "it is a replay")
+        rules, sink, details = self._rules(flow), self._gateway.sink, dict[str, object]()
+        if flow.response:
+            return WouldDo(False, "it has its answer already")
+        if _is_nobodys(flow):
+            return WouldDo(False, "it is a replay", {"captures": False})
         answer = f"{rules.answer} with Retry-After {math.ceil(rules.retry_after)}"
         if withheld := await self._why_withheld(flow, rules):
+            exchange_of(flow)["withheld"] = withheld  # the sink and the replayer have to do with it all the same
             says = f"stores it ({WITHHELD[withheld].detail}) and answers {answer}; no server is asked"
-            return WouldDo(True, says, {"on": [], "answer": rules.answer, "withheld": withheld}, answers=True)
+            details = {"on": [], "answer": rules.answer, "withheld": withheld, "captures": True}
+            return WouldDo(True, says, details, answers=True)
         kinds = ", ".join(rules.on)
-        details: dict[str, object] = {"on": list(rules.on), "answer": rules.answer, "captures": False}
-        if sink is None or not rules.capture:
-            why = "this route is not captured" if sink else "there is no failure_sink to store it"
+        details = {"on": list(rules.on), "answer": rules.answer, "captures": False}
+        cannot = sink is not None and asks_for_upgrade(flow.request.headers.fields)
+        if sink is None or cannot or not rules.capture:
+            why = "there is no failure_sink to store it" if sink is None else "this route is not captured"
+            why = "what asks for another protocol cannot be captured" if cannot else why
             return WouldDo(bool(rules.on), f"answers 503 after {kinds}; {why}", details | {"answer": 503})
         details["captures"] = bool(rules.on)
         return WouldDo(bool(rules.on), f"has it captured after {kinds}, and answers {answer}", details)

@@ -23,6 +23,7 @@ from prometheus_client import Counter
 from holdfast.audit import Audit, AuditStats
 from holdfast.audit.opening import open_audit
 from holdfast.errors import HoldfastError, StoreUnavailable
+from holdfast.exchange import exchange_of
 from holdfast.failure_sink import FailureSinkSettings, settings_in
 from holdfast.gateway import Gateway, Health, Settled, WouldDo
 from holdfast.notifying.callbacks import Callbacks
@@ -131,7 +132,7 @@ class ReplayerAddon:
 
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """With a capture of it."""
-        if flow.response:
+        if flow.response and "withheld" not in exchange_of(flow):
             return WouldDo(False, "it has its answer already")
         if self._gateway.sink is None:
             return WouldDo(False, "there is no failure_sink, so there is nothing to replay")

@@ -110,6 +110,8 @@ class Understudy:
             does = f"has no recording {file} ({sought.why}) to answer from"
         elif self._waits(flow):
             does += " and nothing was to be captured"
+        else:
+            details["if_failed"] = sought.match
         return WouldDo(True, "; ".join(filter(None, [records, does])), details)
 
     # -- life -------------------------------------------------------------------------------------------------------

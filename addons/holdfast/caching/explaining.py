@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.caching.filling import SERVED
 from holdfast.gateway import WouldDo
 from holdfast.policy.caching.model import StoredResponse
-from holdfast.policy.caching.reuse import GatewayTimeout, Reuse
+from holdfast.policy.caching.reuse import GatewayTimeout, Reuse, StaleIfError
 from holdfast.stores import Lookup
 
 _DECISIONS = {
@@ -51,15 +51,19 @@ def passed_by(because: str) -> WouldDo:
     return WouldDo(False, _in_words("Pass", because), details)
 
 
-def explained(key: str, lookup: Lookup, decision: Reuse) -> WouldDo:
-    """The key, what is stored, what would be done, and which directive decides."""
+def explained(key: str, lookup: Lookup, decision: Reuse, if_failed: StaleIfError | None = None) -> WouldDo:
+    """The key, what is stored, what would be done, and which directive decides; `if_failed`: for a failed upstream."""
     name = type(decision).__name__
     told: dict[str, object] = {"key": key, "decision": name, "because": decision.because}
     told |= {each: getattr(decision, each) for each in ("age", "ttl", "fwd") if hasattr(decision, each)}
     told["stored"] = _described(lookup.response) if lookup.response else None
     told["soft_purged"], told["store"] = lookup.soft, lookup.degraded or lookup.level or "nothing stored"
     answers = isinstance(decision, (*SERVED, GatewayTimeout))
-    return WouldDo(name != "Pass", _in_words(name, decision.because), told, answers=answers)
+    says = _in_words(name, decision.because)
+    if if_failed and not answers:
+        told["if_failed"] = if_failed.because
+        says += f"; if the upstream fails, what is stored is the answer, by {if_failed.because}"
+    return WouldDo(name != "Pass", says, told, answers=answers)
 
 
 def _in_words(decision: str, because: str) -> str:

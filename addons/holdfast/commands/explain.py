@@ -70,12 +70,15 @@ def _answered_by(told: dict[str, Any]) -> str:
     upstream = told["upstream"]
     if upstream["available"]:
         return "the upstream"
+    if all(server["forced_open"] for server in upstream["servers"]):
+        return "nobody: a person holds the circuit of every server open"
     return f"nobody: every server is held back, the next may be asked in {upstream['retry_in']:.1f} s"
 
 
 def _upstream(upstream: dict[str, Any], method: str) -> Iterator[tuple[str, str]]:
     for number, server in enumerate(upstream["servers"]):
         states = ["in service" if server["available"] else "held back", f"circuit {server['circuit']}"]
+        states += ["opened by a person"] if server["forced_open"] else []
         states += ["the health check fails"] if not server["healthy"] else []
         states += ["a backup"] if server["backup"] else []
         states += [f"{server['consecutive_failures']} failures in a row"] if server["consecutive_failures"] else []

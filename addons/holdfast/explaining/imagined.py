@@ -16,6 +16,7 @@ from holdfast.policy.endpoint import Endpoint
 _FIELD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _HERE = ("127.0.0.1", 0)
+_USUAL = {"http": ":80", "https": ":443"}
 
 
 def imagined_flow(
@@ -31,8 +32,12 @@ def imagined_flow(
         raise ValueError(f"{url!r} is no URL: write it like http://host/path")
     if not _METHOD.fullmatch(method):
         raise ValueError(f"{method!r} is no HTTP method")
+    if "@" in host:
+        raise ValueError(f"{url!r}: a request has no user in its URL; write it as -H 'Authorization: ...'")
     target = rest[len(host) :].partition("#")[0]
     target = target if target.startswith("/") else f"/{target}"
+    named = [value.decode("latin-1") for name, value in fields if name.lower() == b"host"]
+    host = named[0] if named else host.removesuffix(_USUAL[scheme])  # no client says the usual port
     flow = HTTPFlow(Client(peername=_HERE, sockname=_HERE, timestamp_start=time.time()), Server(address=aimed.address))
     flow.client_conn.tls, flow.server_conn.tls = scheme == "https", aimed.uri_scheme == "https"
     flow.request = _request(method, aimed, target, Headers(_completed(fields, scheme, host, forwarded=forwarded)))
@@ -52,7 +57,8 @@ def _completed(fields: Fields, scheme: str, host: str, *, forwarded: bool) -> li
     told = {name.lower() for name, _ in fields}
     ours = [(b"X-Forwarded-Proto", scheme), (b"X-Forwarded-Host", host)] if forwarded else []
     added = [(name, value.encode("latin-1", "replace")) for name, value in ours if name.lower() not in told]
-    return [(b"Host", host.encode("latin-1", "replace")), *fields, *added]
+    others = [each for each in fields if each[0].lower() != b"host"]
+    return [(b"Host", host.encode("latin-1", "replace")), *others, *added]
 
 
 def _request(method: str, aimed: Endpoint, target: str, headers: Headers) -> Request:

@@ -32,6 +32,7 @@ def _server(server: PoolServer, now: float) -> dict[str, Any]:
         "server": str(server.endpoint),
         "available": server.available(now),
         "circuit": server.breaker.state(now),
+        "forced_open": server.breaker.is_forced(now),
         "healthy": server.healthy,
         "backup": server.backup,
         "weight": server.weight,

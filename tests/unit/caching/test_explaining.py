@@ -70,6 +70,15 @@ def test_who_answers_is_told(decision: Any, answers: bool) -> None:
     assert (told.acts, told.answers) == (True, answers)
 
 
+def test_what_a_failed_upstream_is_answered_with_is_told() -> None:
+    """Where what is stored may be used then; not where it is the answer anyway."""
+    told = explained("k", Lookup(STORED, 0), VALIDATE, STALE)
+    assert (told.details["if_failed"], told.answers) == (STALE.because, False)
+    assert "if the upstream fails, what is stored is the answer" in told.says
+    assert "if_failed" not in explained("k", Lookup(STORED, 0), FRESH, STALE).details
+    assert "if_failed" not in explained("k", Lookup(STORED, 0), VALIDATE).details
+
+
 def test_what_passes_by_is_told_with_the_reason_in_words() -> None:
     """The token for programs, the sentence for people."""
     told = passed_by("method")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mitmproxy.http import HTTPFlow, Response
 
 from holdfast.chain import Chain, build_chain
-from holdfast.gateway import Explaining
+from holdfast.explaining.chain import _agreed
+from holdfast.gateway import Explaining, WouldDo
 from holdfast.profile.load import load_profile
 from holdfast.registry import BUILT_IN, resolve
 
@@ -22,10 +24,11 @@ upstream:
   servers: [{url: "http://10.0.0.1:1"}, {url: "http://10.0.0.2:2", backup: true}, {url: "http://10.0.0.3:3"}]
   retry: {attempts: 4, on: [connect, 503]}
 addons:
-  - router: {routes: [{name: user, path: "/users/{id}"}, {name: hook, path: /hook}]}
+  - router: {routes: [{name: user, path: "/users/{id}"}, {name: hook, path: /hook}, {name: plain, path: /plain}]}
   - metrics
   - use: tests.unit.explaining.test_chain:Teapot
-  - interceptor: {on: [connect], routes: {hook: {mode: always, answer: 202}}}
+  - interceptor: {on: [connect], routes: {hook: {mode: always, answer: 202}, plain: {capture: false}}}
+  - replayer: {audit: ./a.db}
   - failure_sink: {outbox: ./x.db, seal_key: "%s"}
 """
 KEY = "A" * 43 + "="
@@ -68,8 +71,9 @@ def test_every_built_in_addon_tells_what_it_would_do(addon: str) -> None:
 async def test_the_addons_are_asked_in_their_order(chain: Chain) -> None:
     """Route and parameters; what is known of an addon that tells nothing; what a capture would hold."""
     told = await explain(chain, path="/users/7?token=t", Authorization="Bearer x")
-    assert told["request"]["route"], told["request"]["params"] == ("user", {"id": "7"})
-    assert [step["addon"] for step in told["chain"]] == ["router", "metrics", "Teapot", "interceptor", "failure_sink"]
+    assert (told["request"]["route"], told["request"]["params"]) == ("user", {"id": "7"})
+    order = ["router", "metrics", "Teapot", "interceptor", "replayer", "failure_sink"]
+    assert [step["addon"] for step in told["chain"]] == order
     assert told["answered_by"] == "upstream"
     assert told["chain"][2]["does"].startswith("sees it in requestheaders, response;")
     assert told["details"]["interceptor"] == {"on": ["connect"], "answer": 503, "captures": True}
@@ -111,8 +115,54 @@ async def test_who_answers_is_named_and_nobody_after_it_acts(
     told = await explain(chain, method, path)
     assert (told["answered_by"], told["request"]["route"]) == (by, route)
     acts = {step["addon"]: step["acts"] for step in told["chain"]}
-    assert acts["failure_sink"] is (by == "upstream")
+    assert acts["failure_sink"] is (by in ("upstream", "interceptor"))
     assert ("holdfast-intake" in acts, "holdfast-status" in acts) == (by == "holdfast-intake", by == "holdfast-status")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields", "why"),
+    [
+        ("GET", "/plain", {}, "this route is not captured"),
+        ("POST", "/hook", {"Holdfast_Replay": "1"}, "it is a replay"),
+        ("GET", "/users/7", {"Connection": "Upgrade", "Upgrade": "websocket"}, "what asks for another protocol"),
+    ],
+)
+async def test_nothing_is_said_of_a_capture_that_there_will_not_be(
+    chain: Chain, method: str, path: str, fields: dict[str, str], why: str
+) -> None:
+    """The interceptor decides it, and the others know."""
+    told = await explain(chain, method, path, **fields)
+    steps = {step["addon"]: step for step in told["chain"]}
+    assert why in steps["interceptor"]["does"]
+    assert (steps["failure_sink"]["acts"], steps["replayer"]["acts"]) == (False, False)
+    assert told["details"]["interceptor"]["captures"] is False
+
+
+async def test_what_is_stored_without_asking_a_server_is_told_as_a_capture(chain: Chain) -> None:
+    """`mode: always`: its key, and what is redacted."""
+    told = await explain(chain, "POST", "/hook", Authorization="Bearer x")
+    assert told["details"]["interceptor"]["captures"] is True
+    assert {step["addon"]: step["acts"] for step in told["chain"]}["replayer"] is True
+    assert (told["details"]["failure_sink"]["key"], told["details"]["failure_sink"]["sealed"]) == ("/hook", True)
+
+
+def test_who_answers_first_for_a_failed_upstream_is_told() -> None:
+    """The cache, then the understudy, then the interceptor; whoever stands before whom in the profile."""
+    cache, sink = object(), object()
+    gateway: Any = SimpleNamespace(cache=cache, sink=sink, replays=None)
+    steps = [
+        ("interceptor", object(), WouldDo(True, "has it captured", {"on": ["503"], "captures": True})),
+        ("understudy", object(), WouldDo(True, "answers from a file", {"if_failed": "exact"})),
+        ("cache", cache, WouldDo(True, "asks", {"if_failed": "grace"})),
+        ("failure_sink", sink, WouldDo(True, "keeps a capture")),
+    ]
+    assert [told.says for _, _, told in _agreed(gateway, steps)] == [
+        "has it captured, unless cache or understudy has an answer",
+        "answers from a file, unless cache has an answer",
+        "asks",
+        "keeps a capture",
+    ]
+    assert [told.says for _, _, told in _agreed(gateway, steps[:1])] == ["has it captured"]
 
 
 async def test_the_servers_are_told_with_their_state(chain: Chain) -> None:

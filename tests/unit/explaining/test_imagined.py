@@ -22,6 +22,9 @@ AIMED = Endpoint("http", "10.0.0.1", 3000)
         ("https://h.test", "https", "h.test", "/"),
         ("http://h.test:81?b", "http", "h.test:81", "/?b"),
         ("http://h.test#c", "http", "h.test", "/"),
+        ("http://h.test:80/", "http", "h.test", "/"),
+        ("https://[::1]:443/", "https", "[::1]", "/"),
+        ("https://h.test:80/", "https", "h.test:80", "/"),
     ],
 )
 def test_a_url_is_a_request_for_it(url: str, scheme: str, host: str, target: str) -> None:
@@ -52,12 +55,21 @@ def test_it_has_what_the_intake_would_give_it_and_the_name_of_its_route() -> Non
     )
 
 
+def test_a_host_that_is_named_is_the_only_one() -> None:
+    """As curl does it: the cache, the routes and a capture would else be told of another host than what is sent."""
+    flow = imagined_flow("GET", "http://127.0.0.1:8080/a", [(b"host", b"h.test")], None, AIMED, forwarded=True)
+    assert asked_by(flow).host == exchange_of(flow)["original_host"] == "h.test"
+    assert flow.request.headers.get_all("host") == ["h.test"]
+    assert flow.request.headers.get_all("x-forwarded-host") == ["h.test"]
+
+
 @pytest.mark.parametrize(
     ("method", "url", "field", "told"),
     [
         ("GET", "ftp://h.test/", b"A", "is no URL"),
         ("GET", "http:///a", b"A", "is no URL"),
         ("GET", "", b"A", "is no URL"),
+        ("GET", "http://ann:pw@h.test/", b"A", "no user in its URL"),
         ("G T", "http://h.test/", b"A", "is no HTTP method"),
         ("GET", "http://h.test/", b"A B", "is no name of a header field"),
         ("GET", "http://h.test/", b"", "is no name of a header field"),
