@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -68,9 +69,10 @@ def fields(headers: HeaderMap) -> list[tuple[str, str]]:
 
 def body_text(body: bytes, *, truncated: bool = False) -> str:
     """The beginning; of what is no text only how much it is. Empty for no body."""
+    is_cut = len(body) > SHOWN_BODY or truncated  # and that may be within a character
     try:
-        text = body[:SHOWN_BODY].decode("utf-8", "strict" if len(body) <= SHOWN_BODY else "ignore")
+        text = getincrementaldecoder("utf-8")().decode(body[:SHOWN_BODY], final=not is_cut)
     except UnicodeDecodeError:
         return f"({counted(len(body), 'byte')}, not text)"
     more = " kept, the rest was cut off" if truncated else " in all"
-    return text + (f"\n… ({counted(len(body), 'byte')}{more})" if len(body) > SHOWN_BODY or truncated else "")
+    return text + (f"\n… ({counted(len(body), 'byte')}{more})" if is_cut else "")

@@ -54,6 +54,9 @@ def test_a_body_is_shown_as_far_as_it_is_text() -> None:
     assert body_text(b"x" * 5000).endswith("x\n… (5000 bytes in all)")
     assert body_text(b"cut", truncated=True) == "cut\n… (3 bytes kept, the rest was cut off)"
     assert body_text("é".encode() * 3000).startswith("é" * 1999)
+    assert body_text(b"x" + "é".encode() * 3000).startswith("x" + "é" * 1999 + "\n")  # cut within a character
+    assert body_text(b"\x89PNG" + bytes(range(256)) * 20) == "(5124 bytes, not text)"
+    assert body_text("é".encode()[:1], truncated=True) == "\n… (1 byte kept, the rest was cut off)"
 
 
 def test_what_was_chosen_stays_chosen() -> None:
