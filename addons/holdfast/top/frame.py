@@ -69,10 +69,14 @@ class Requests(Struct, frozen=True, kw_only=True):
 
 
 class ServerRow(Struct, frozen=True, kw_only=True):
-    """An upstream server. `state`: open, half open, unhealthy, failing, ok, unknown; `since` its last up or down."""
+    """An upstream server. `state`: open, half open, unhealthy, failing, ok, unknown; `since` its last up or down.
+
+    `by_hand`: a person holds the circuit open.
+    """
 
     server: str
     state: str
+    by_hand: bool = False
     rate: float | None = None
     failed: float | None = None
     failures: int = 0

@@ -184,6 +184,7 @@ def _servers(told: _Told, scrape: Scrape, health: Mapping[str, Any], at: float) 
             ServerRow(
                 server=name,
                 state=_state(page, held_back=bool(held_back.get(name))),
+                by_hand=bool(page.get("forced_open")),
                 rate=rate,
                 failed=None if rate is None or good is None else max(0.0, rate - good),
                 failures=int(page.get("consecutive_failures") or 0),

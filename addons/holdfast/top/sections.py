@@ -161,7 +161,8 @@ def _servers(found: Sequence[ServerRow]) -> Table:
 def _doubt(server: ServerRow) -> list[Text]:
     since = server.since_seconds
     word = "down" if server.failures else "up"
-    told = [named(word, age(since))] if since is not None else []
+    told = [plain("opened by a person")] if server.by_hand else []
+    told += [named(word, age(since))] if since is not None else []
     return [*told, plain(server.detail, QUIET)] if server.detail and not server.failures else told
 
 

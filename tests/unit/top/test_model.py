@@ -100,6 +100,15 @@ def test_a_server_is_in_one_state(told: dict[str, Any] | None, gauge: float, sta
     assert server.state == state
 
 
+def test_what_a_person_has_opened_is_told_apart() -> None:
+    """Nobody need look for a fault of the server then."""
+    health = {"upstream": {A: page("open", forced_open=True), B: page("open", forced_open=False)}}
+    assert {row.server: row.by_hand for row in frame(opened(**{A: 1, B: 1}), health=health).servers} == {
+        A: True,
+        B: False,
+    }
+
+
 def test_servers_show_their_attempts_the_worst_server_first() -> None:
     """`failed` are all outcomes but ok."""
     health = {

@@ -59,7 +59,7 @@ def full(**changes: Any) -> Frame:
             routes=tuple(RouteRow(route=f"route{n}", rate=1.0, minute=60, failed=0.1, p95=0.2) for n in range(12)),
         ),
         servers=(
-            ServerRow(server="http://127.0.0.1:1", state="open", rate=0.0, failures=3, last_error="connection_refused"),
+            ServerRow(server="http://127.0.0.1:1", state="open", by_hand=True, failures=3, last_error="reset"),
             *(ServerRow(server=f"http://127.0.0.1:{n}", state="ok", rate=9.0) for n in range(2, 9)),
         ),
         outbox=OutboxRow(
@@ -120,6 +120,7 @@ def test_with_room_there_are_rows_for_fates_routes_and_servers() -> None:
         "route11",
         "http://127.0.0.1:8",
         "connection_refused",
+        "opened by a person",
         "outbox_full 60",
         "pending ×3",
         "connection_refused 0.50",

@@ -15,6 +15,7 @@ import pytest
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
+from holdfast.admin.health import HealthPage
 from holdfast.admin.pages import routes
 from holdfast.chain import build_chain
 from holdfast.errors import Fault, StoreUnavailable
@@ -170,6 +171,16 @@ async def test_the_session_opens_the_pages_and_not_the_api(tmp_path: Path, monke
             assert (await client.get(path)).status_code == 401, path
         for path in ("/purge", "/captures/x/replay"):
             assert (await client.post(path, json={"all": True})).status_code == 401, path
+
+
+async def test_a_circuit_that_a_person_has_opened_is_told_as_that(tmp_path: Path) -> None:
+    """Nobody need look for a fault of the server then."""
+    async with served(tmp_path) as (gateway, client):
+        assert "by a person" not in (await client.get("/")).text
+        gateway.leg.force("http://127.0.0.1:9", is_open=True)
+        gateway.health = HealthPage(gateway).document  # what it says is kept for a second
+        page = assert_tame((await client.get("/")).text)
+        assert re.search(r"circuit open\s+by a person", page.text), page.text
 
 
 async def test_wrong_tokens_are_answered_slowly_and_then_not_looked_at(
