@@ -188,7 +188,9 @@ class Interceptor:
             return WouldDo(False, "it has its answer already")
         if _is_nobodys(flow):
             return WouldDo(False, "it is a replay", {"captures": False})
-        answer = f"{rules.answer} with Retry-After {math.ceil(rules.retry_after)}"
+        answer, plainly = f"{rules.answer} with Retry-After {math.ceil(rules.retry_after)}", "503"
+        if is_grpc(flow.request.headers.get("content-type", "")):
+            answer, plainly = f"the gRPC status of {answer}", "the gRPC status of 503"
         if withheld := await self._why_withheld(flow, rules):
             exchange_of(flow)["withheld"] = withheld  # the sink and the replayer have to do with it all the same
             says = f"stores it ({WITHHELD[withheld].detail}) and answers {answer}; no server is asked"
@@ -200,7 +202,7 @@ class Interceptor:
         if sink is None or cannot or not rules.capture:
             why = "there is no failure_sink to store it" if sink is None else "this route is not captured"
             why = "what asks for another protocol cannot be captured" if cannot else why
-            return WouldDo(bool(rules.on), f"answers 503 after {kinds}; {why}", details | {"answer": 503})
+            return WouldDo(bool(rules.on), f"answers {plainly} after {kinds}; {why}", details | {"answer": 503})
         details["captures"] = bool(rules.on)
         return WouldDo(bool(rules.on), f"has it captured after {kinds}, and answers {answer}", details)
 

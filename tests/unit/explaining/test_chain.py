@@ -138,6 +138,15 @@ async def test_nothing_is_said_of_a_capture_that_there_will_not_be(
     assert told["details"]["interceptor"]["captures"] is False
 
 
+@pytest.mark.parametrize(
+    ("path", "said"), [("/users/7", "gRPC status of 503 with"), ("/plain", "gRPC status of 503 a")]
+)
+async def test_a_call_of_grpc_is_not_told_as_an_answer_of_http(chain: Chain, path: str, said: str) -> None:
+    """Its answer is 200, and the status in its header."""
+    told = await explain(chain, "POST", path, Content_Type="application/grpc")
+    assert said in {step["addon"]: step["does"] for step in told["chain"]}["interceptor"]
+
+
 async def test_what_is_stored_without_asking_a_server_is_told_as_a_capture(chain: Chain) -> None:
     """`mode: always`: its key, and what is redacted."""
     told = await explain(chain, "POST", "/hook", Authorization="Bearer x")
