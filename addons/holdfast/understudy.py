@@ -92,7 +92,8 @@ class Understudy:
         """Whether it would be recorded, and which recording would answer it, and when."""
         if flow.response:
             return WouldDo(False, "it has its answer already")
-        rules, method, always = self._rules(flow), flow.request.method, self._rules(flow).answer == "always"
+        rules, method = self._rules(flow), flow.request.data.method.decode("latin-1")
+        always = rules.answer == "always"
         if method not in self._settings.methods:
             return WouldDo(False, f"{method} is not among its methods")
         records = "records a good answer" if rules.record == "good" and method != "HEAD" and not always else ""

@@ -37,7 +37,7 @@ async def test_a_breaker_that_is_open_is_told(tmp_path: Path) -> None:
         await origin.stop()
         assert (await client.get("/api/users/7")).status_code == 503
         text = (await gateway.cli("explain", f"{gateway.url}/api/users/7")).decode()
-        assert "nobody: every server is held back" in text, text
+        assert "the gateway: every server is held back" in text, text
         code, _, err = await run_cli("explain", "/a", "--profile", gateway.profile, cwd=tmp_path)
         assert (code, "write it like http://host/path" in err) == (2, True), err
         assert "circuit open, 1 failures in a row, last error connection_refused" in " ".join(text.split()), text

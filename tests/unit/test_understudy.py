@@ -241,8 +241,9 @@ async def test_it_tells_what_it_would_do(make: Make) -> None:
     await rig.fetch(method="POST")
     await rig.written()
     told = [await rig.addon.would_do(rig.flow(path, method)) for path, method in
-            (("/a", "GET"), ("/b", "GET"), ("/a", "POST"), ("/a", "PUT"))]  # fmt: skip
-    assert [each.acts for each in told] == [True, True, True, False]
+            (("/a", "GET"), ("/b", "GET"), ("/a", "POST"), ("/a", "PUT"), ("/a", "get"))]  # fmt: skip
+    assert [each.acts for each in told] == [True, True, True, False, False]
+    assert ["if_failed" in each.details for each in told] == [True, False, False, False, False]
     assert "get.a.yaml if the upstream fails" in told[0].says
     assert "has no recording" in told[1].says
     assert "nothing was to be captured" in told[2].says

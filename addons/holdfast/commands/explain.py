@@ -71,8 +71,8 @@ def _answered_by(told: dict[str, Any]) -> str:
     if upstream["available"]:
         return "the upstream"
     if all(server["forced_open"] for server in upstream["servers"]):
-        return "nobody: a person holds the circuit of every server open"
-    return f"nobody: every server is held back, the next may be asked in {upstream['retry_in']:.1f} s"
+        return "the gateway: a person holds the circuit of every server open"
+    return f"the gateway: every server is held back, the next may be asked in {upstream['retry_in']:.1f} s"
 
 
 def _upstream(upstream: dict[str, Any], method: str) -> Iterator[tuple[str, str]]:

@@ -45,7 +45,7 @@ class SignIn(HtmlPage):
             return
         if token:
             self.give_cookie(self.desk.cookie, self.desk.sessions.open())
-        self.redirect(own_place(self.get_body_argument("after", "/")), status=303)
+        self.redirect(self._after(), status=303)
 
     def _after(self) -> str:
         return own_place(self.get_body_argument("after", "/"))

@@ -296,8 +296,15 @@ async def test_the_page_shows_what_the_gateway_has(tmp_path: Path) -> None:
         page = (await client.get("/")).text
         headings = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
         assert headings == ["Requests", "Upstream servers"]
+        assert 'href="/captures"' not in page and 'href="/health"' in page
         assert "/page/purge" not in page and "None in the last hour." in page
         assert (await client.get("/page/purge")).status_code == 404
+
+
+async def test_captures_as_json_are_named_where_there_are_any(tmp_path: Path) -> None:
+    """At the foot of the page, without a token."""
+    async with served(tmp_path, addons=f"[{{failure_sink: {{outbox: {tmp_path / 'o.db'}}}}}]") as (_, client):
+        assert 'href="/captures"' in (await client.get("/page/captures")).text
 
 
 async def test_a_consumer_shows_no_requests(tmp_path: Path) -> None:
