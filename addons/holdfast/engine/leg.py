@@ -119,7 +119,10 @@ class Leg:
 
     def server_names(self) -> list[str]:
         """Those of the profile, each once."""
-        return list(dict.fromkeys(str(given.endpoint) for plan in self.pools().values() for given in plan.pool.given))
+        return list(dict.fromkeys(str(given.endpoint) for given in self._given()))
+
+    def _given(self) -> list[PoolServer]:
+        return [given for plan in self.pools().values() for given in plan.pool.given]
 
     def replace_servers(self, endpoint: Endpoint) -> None:
         """Use this server alone, but for routes that have servers of their own."""
@@ -132,10 +135,14 @@ class Leg:
 
     def follow(self, profile: Profile) -> None:
         """From now on this profile holds; servers, circuits and budgets keep what they know."""
+        held = {str(each.endpoint): each.breaker for each in self._given() if each.breaker.is_forced(self.clock())}
         self.plans, self.client = build_plans(profile, self.plans), client_bounds(profile.limits)
         if self._alone:
             self._alone.given[0].breaker.rules = self.plans[EVERYWHERE].pool.given[0].breaker.rules
             self.replace_servers(self._alone.given[0].endpoint)
+        for server in self._given():  # a route may have got servers of its own
+            if str(server.endpoint) in held and not server.breaker.is_forced(self.clock()):
+                server.breaker.held_like(held[str(server.endpoint)])
 
     def pool_for(self, plan: Plan, flow: HTTPFlow, aimed: Server) -> Pool:
         """The plan's servers; where an addon has pointed the request elsewhere, only that, and with no breaker."""

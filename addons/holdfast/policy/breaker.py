@@ -103,9 +103,15 @@ class Breaker:
 
     def heir(self) -> Breaker:
         """That of another address of the same server: nothing is known of it but what a person has said."""
-        if self._forced_until is None:
-            return Breaker(self.rules)
-        return Breaker(self.rules, _open_until=self._open_until, _forced_until=self._forced_until)
+        heir = Breaker(self.rules)
+        if self._forced_until is not None:
+            heir.held_like(self)
+        return heir
+
+    def held_like(self, other: Breaker) -> None:
+        """A person holds the other one open, which is of the same server: this one is open as long."""
+        self._open_until, self._forced_until = other._open_until, other._forced_until
+        self._probing = self._probed = 0
 
     def hasten(self, now: float) -> None:
         """There is reason to believe that the server is back: a probe may go at once. Not where a person opened it."""

@@ -48,6 +48,21 @@ def test_a_server_is_forced_wherever_it_is_used(leg: Leg, named: str, names: lis
     assert held_open(leg) == []
 
 
+def test_a_route_that_gets_the_server_later_has_it_held_open_too(tmp_path: Path) -> None:
+    """A change of the profile lets no request through to what a person has taken out of service."""
+    file = tmp_path / "profile.yaml"
+    file.write_text(PROFILE.replace("  routes: {own", "  # routes: {own"))
+    leg = build_leg(load_profile(str(file)), Timers(lambda _: None), CollectorRegistry(), lambda: 100.0)
+    leg.force("http://one.test:80", is_open=True, seconds=60.0)
+    file.write_text(PROFILE)
+    leg.follow(load_profile(str(file)))
+    assert held_open(leg) == ["http://one.test:80", "http://one.test:80 (own)"]
+    assert [server.breaker.retry_in(130.0) for _, server in leg.servers()][0::2] == [30.0, 30.0]
+    leg.force("http://one.test:80", is_open=False)
+    leg.follow(load_profile(str(file)))
+    assert held_open(leg) == []
+
+
 def test_a_server_that_there_is_not_is_answered_with_those_there_are(leg: Leg) -> None:
     """Each once."""
     with pytest.raises(
