@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from prometheus_client.registry import Collector
 from holdfast.engine.plan import EVERYWHERE, ClientBounds, Plan, build_plans, client_bounds
 from holdfast.engine.timers import Timers
 from holdfast.policy.breaker import Breaker, BreakerRules
-from holdfast.policy.endpoint import Endpoint
+from holdfast.policy.endpoint import Endpoint, parse_endpoint
 from holdfast.policy.failure import Failure
 from holdfast.policy.faults import Injection, Place
 from holdfast.policy.pool import Pool, PoolServer
@@ -105,7 +106,10 @@ class Leg:
         `named` as the profile and /health do, or without the scheme. ValueError, with those there are, for no server.
         """
         names, pools = self.server_names(), [plan.pool for plan in self.pools().values()]
-        chosen = [name for name in names if named.rstrip("/") in (name, name.partition("://")[2])]
+        meant = {named.rstrip("/")}
+        with suppress(ValueError):
+            meant.add(str(parse_endpoint(named)))  # with the usual port of its scheme
+        chosen = [name for name in names if meant & {name, name.partition("://")[2]}]
         if not chosen:
             raise ValueError(f"no server {named!r}: there is {', '.join(names)}")
         logger.info("circuit forced", extra={"server": chosen[0], "open": is_open, "seconds": seconds})

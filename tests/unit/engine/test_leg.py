@@ -35,6 +35,7 @@ def held_open(leg: Leg) -> list[str]:
     ("named", "names"),
     [
         ("http://one.test:80", ["http://one.test:80", "http://one.test:80 (own)"]),
+        ("http://one.test", ["http://one.test:80", "http://one.test:80 (own)"]),
         ("one.test:80", ["http://one.test:80", "http://one.test:80 (own)"]),
         ("https://two.test:8443/", ["https://two.test:8443"]),
         ("[::1]:3000", ["http://[::1]:3000"]),
