@@ -221,8 +221,14 @@ def test_credentials_in_a_server_url_are_not_repeated(faults):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sidecart", "there is no shipped profile 'sidecart': did you mean 'sidecar'? (there are cache, gateway,"),
-        ("zzz", "there is no shipped profile 'zzz': (there are cache, gateway, kafka, minimal, sidecar, webhook;"),
+        (
+            "sidecart",
+            "there is no shipped profile 'sidecart': did you mean 'sidecar'? (there are cache, debug, gateway,",
+        ),
+        (
+            "zzz",
+            "there is no shipped profile 'zzz': (there are cache, debug, gateway, kafka, minimal, sidecar, webhook;",
+        ),
         ("", "there is no shipped profile ''"),
         ("./nowhere.yaml", "'nowhere.yaml' cannot be read: No such file or directory"),
         ("/", "'/' cannot be read: Is a directory"),
