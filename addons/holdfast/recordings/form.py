@@ -36,6 +36,8 @@ _KEYS = ("request", "when", "recorded", "status", "headers", "body", "written")
 _LINE = "---"
 _NOTE = "Edit this file as you like: it is used as it stands, and then not overwritten. Delete it to record anew."
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+_HEAD_MAX = 256 * 1024  # characters
+_DEEPEST = 20  # levels; the C loader composes by recursion, and takes the process with it when that goes too deep
 
 
 class BrokenRecording(ValueError):
@@ -124,7 +126,10 @@ type _Marked = Mapping[str, tuple[yaml.Node, int]]
 
 def _head(text: str) -> _Marked:
     """The keys of the head with their nodes and lines."""
+    if len(text) > _HEAD_MAX:
+        raise BrokenRecording(1, f"the head is longer than {_HEAD_MAX} characters: end it with a line {_LINE}")
     try:
+        _check_depth(text)
         node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -138,6 +143,18 @@ def _head(text: str) -> _Marked:
         if name not in _KEYS:
             raise BrokenRecording(line, f"there is no key {name[:50]!r}: there are {', '.join(_KEYS)}")
     return found
+
+
+def _check_depth(text: str) -> None:
+    """BrokenRecording for what is nested deeper than anything that a head can mean."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            raise BrokenRecording(event.start_mark.line + 1, f"nested more than {_DEEPEST} levels deep")
 
 
 def _parsed(head: _Marked, body: bytes, body_line: int) -> Parsed:
