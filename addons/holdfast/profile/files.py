@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def read_table(file: Path, env: Mapping[str, str], where: Where, path: str) -> t
 
 def _text(file: Path, where: Where, path: str) -> str:
     try:
+        if not _ends(file):
+            raise OSError("this is no regular file")
         with file.open("rb") as stream:
             data = stream.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
@@ -46,3 +49,9 @@ def _text(file: Path, where: Where, path: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ProfileError([Fault(str(file), line, ROOT, "is not UTF-8 text")]) from error
+
+
+def _ends(file: Path) -> bool:
+    """A pipe that lies in a folder waits for ever for somebody to write; the shell's own, `<(...)`, is written to."""
+    mode = file.stat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (stat.S_ISFIFO(mode) and file.is_relative_to("/dev"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,19 @@ def test_a_profile_that_cannot_be_found_is_told_with_what_there_is(name, message
     (fault,) = caught.value.faults
     assert (fault.file, fault.line, fault.path) == (name, 0, "profile")
     assert message in fault.message
+
+
+def test_a_pipe_is_no_profile(tmp_path: Path):
+    """Nobody may ever write to it; but the shell's own is written to."""
+    pipe = tmp_path / "p.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(ProfileError, match="cannot be read: this is no regular file"):
+        load_profile(str(pipe), env={})
+    reading, writing = os.pipe()
+    os.write(writing, b"version: 1\nextends: minimal\n")
+    os.close(writing)
+    assert load_profile(f"/dev/fd/{reading}", env={}).extends == "minimal"
+    os.close(reading)
 
 
 def test_a_file_that_is_no_utf_8_is_told_with_its_line(tmp_path: Path):
