@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,7 @@ CONNECTIONS = 8
 _AGAIN = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 _PAUSE = 0.05
+_PORTS = re.compile(r"[0-9,]*")
 
 
 class Commit:
@@ -213,12 +215,17 @@ async def _look_for(conn: Connection, commit: Commit) -> bool | None:
 def _settings_of(url: str) -> dict[str, str]:
     """What libpq makes of it. ValueError without the text: what cannot be read may be a password."""
     try:
-        return {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+        found = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     except psycopg.Error:
+        found = {"port": "none"}
+    # libpq ends user and password at the first slash: then a part of the password is the port.
+    cut = "@" in found.get("dbname", "") and "%40" not in url
+    if cut or not _PORTS.fullmatch(found.get("port", "")):
         raise ValueError(
             "the audit's postgresql:// URL cannot be read: write postgresql://user:password@host:5432/database, with "
             "%XX for characters of the password that mean something in a URL"
-        ) from None
+        )
+    return found
 
 
 def unavailable(error: Exception, name: str, timeout: float, password: str) -> StoreUnavailable:

@@ -67,7 +67,7 @@ class KafkaBroker:
     publishes = True
 
     def __init__(self, servers: str, topic: str, options: Mapping[str, str]) -> None:
-        self._servers = _check_servers(servers)
+        self._servers = check_servers(servers)
         if not _TOPIC.fullmatch(topic):
             raise ValueError(f"{topic!r} is not a Kafka topic: use up to 249 of the characters a-z A-Z 0-9 . _ -")
         self._topic = topic
@@ -184,7 +184,8 @@ class _Quiet:
         log.debug(message, *args)
 
 
-def _check_servers(servers: str) -> str:
+def check_servers(servers: str) -> str:
+    """Its servers without spaces. ValueError for what is none, and for credentials, which it does not show."""
     for server in servers.split(","):
         if "@" in server:
             raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from holdfast.brokers.kafka import check_servers
 from holdfast.doctor.case import Case
 from holdfast.doctor.finding import PATIENCE, Finding, Job
 from holdfast.doctor.kafka_topics import Wanted, examined_group, examined_topic
@@ -69,6 +70,7 @@ def _notifier(notifier: Any) -> list[Finding]:
 
 def _asked(name: str, servers: str, options: Mapping[str, str]) -> tuple[AdminClient, Finding]:
     """A client, and what it finds of the cluster's brokers; failing if none answers. ValueError for options."""
+    check_servers(servers)
     errors: list[KafkaError] = []
     config: dict[str, Any] = {"client.id": "holdfast-doctor", "bootstrap.servers": servers, "logger": Quiet()}
     admin = made(AdminClient, {**config, **options, "error_cb": errors.append})

@@ -58,6 +58,15 @@ class RedisPlace:
 
 def parse_redis_url(url: str) -> RedisPlace:
     """ValueError, with what to write instead. Keys of the query that are not about the connection are left alone."""
+    try:
+        return _parsed(url)
+    except ValueError:
+        if "@" in url and "@" not in urlsplit(url).netloc:  # what would be shown is a part of the password
+            raise ValueError("write / ? and # in user and password as %2F, %3F and %23") from None
+        raise
+
+
+def _parsed(url: str) -> RedisPlace:
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ValueError(f"{parts.scheme}:// is no Redis: write one of {', '.join(f'{each}://' for each in SCHEMES)}")

@@ -49,6 +49,7 @@ def test_a_postgresql_url_names_a_database(url: str) -> None:
         *(":memory:", "sqlite:///:memory:", "file.db?mode=ro", "file:audit.db", "C:\\audit.db", "a\0b"),
         *("mysql://me:hush@db/audit", "postgresql+psycopg://me:hu@sh@db/audit", "://me:hush@db"),
         *("postgres:me:hush@db", "redis://db?password=hush", "postgresql://me:hush@db:port:port/x y"),
+        *("postgresql://me:hush/x@db/audit", "postgresql://me:5/hush@db/audit", "postgresql://me:hush%zz@db/audit"),
     ],
 )
 def test_anything_else_is_refused_with_what_to_write(url: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from holdfast.doctor import clock, examining
 from holdfast.doctor.case import OtherClock
 from holdfast.doctor.finding import Finding, Job, worst
+from holdfast.doctor.report import document
 from holdfast.doctor.waiting import in_time
 
 
@@ -92,3 +95,21 @@ def test_a_clock_that_is_set_while_we_look_is_told() -> None:
     watch = clock.Watch(lambda: next(wall), iter([5.0, 8.0]).__next__)
     (found,) = clock.findings(watch, [])
     assert (found.status, found.found) == ("warning", "was set by +10.0 s while we looked")
+
+
+@pytest.mark.parametrize(
+    "addons",
+    [
+        "cache: {store: 'redis://me:hush/x@127.0.0.1:1/0'}",
+        "failure_sink: {broker: 'kafka://me:hush@127.0.0.1:1'}",
+        "notifier: {kafka: 'kafka://me:hush@127.0.0.1:1'}",
+        "failure_sink: {}\n- replayer: {audit: 'postgresql://me:hush/x@127.0.0.1:1/db'}",
+    ],
+)
+def test_a_url_that_is_written_wrong_is_told_without_its_password(addons: str, tmp_path: Path) -> None:
+    """Whichever examination trips over it."""
+    file = tmp_path / "p.yaml"
+    file.write_text(f"version: 1\nextends: minimal\nlisten: 127.0.0.1:0\naddons:\n- {addons}\n")
+    found = examining.examine(str(file), {})
+    assert worst(found) == "failing"
+    assert "hush" not in json.dumps(document(str(file), found))

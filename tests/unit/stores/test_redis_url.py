@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 import pytest
 
@@ -83,3 +84,11 @@ def test_nonsense_is_refused_with_what_to_write_instead(url: str, part: str) -> 
     """At the profile's edge, not at three in the morning."""
     with pytest.raises(ValueError, match=re.escape(part)):
         parse_redis_url(url)
+
+
+@pytest.mark.parametrize("password", ["hush/x", "hush#x", "hush?x", "1/hush"])
+def test_a_password_that_ends_the_login_too_early_is_not_shown(password: str) -> None:
+    """What is taken for the server then is a part of it."""
+    with pytest.raises(ValueError, match="%2F") as caught:
+        parse_redis_url(f"redis://me:{password}@host:6379/0")
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
