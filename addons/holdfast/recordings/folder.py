@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import heapq
 import json
 import mimetypes
 import os
@@ -18,12 +19,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from holdfast.policy.understudy.key import is_plain, named_method, plain_path
+from holdfast.policy.understudy.key import is_plain, likeness, named_method, plain_path
 from holdfast.policy.understudy.model import Recording, is_json
 from holdfast.recordings.form import BrokenRecording, read_form, with_body, write_form
 
 ENDING = ".yaml"
 HEAD_MAX = 256 * 1024
+_READ_MAX = 200  # files that are read for one answer
 _UNFINISHED = ".understudy-"
 _LEFT_BEHIND = 60.0  # seconds after which an unfinished file is nobody's any more
 _ONE_LINE = frozenset("\r\0\x85\u2028\u2029")
@@ -84,10 +86,14 @@ class RecordingFolder:
         except OSError as error:
             raise BrokenRecording(line, f"body: {file.name}: {error.strerror or error}") from error
 
-    def all_of(self, route: str, method: str) -> list[Found]:
-        """Every recording of a route and a method (lower case)."""
-        names = [each.name.removesuffix(ENDING) for each in _listed(self.path / route) if each.name.endswith(ENDING)]
-        return [self.read(route, name) for name in sorted(names) if named_method(name) == method]
+    def others(self, route: str, name: str) -> list[Found]:
+        """The recordings of a route that have this one's method. Of very many those whose names are most like its."""
+        method, entries = named_method(name), _listed(self.path / route)
+        found = [(each.name.removesuffix(ENDING), each) for each in entries if each.name.endswith(ENDING)]
+        found = [(other, entry) for other, entry in found if other != name and named_method(other) == method]
+        if len(found) > _READ_MAX:
+            found = heapq.nlargest(_READ_MAX, found, key=lambda each: (likeness(name, each[0]), _changed(each[1])))
+        return [self.read(route, other) for other in sorted(other for other, _ in found)]
 
     def write(self, route: str, recording: Recording) -> None:
         """Put it in its place, on the disk before this returns."""
@@ -158,6 +164,13 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError:  # not there, or not to be read: then it cannot be written either, which is told
         return []
+
+
+def _changed(entry: os.DirEntry[str]) -> float:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _content(file: Path, longest: int) -> bytes:

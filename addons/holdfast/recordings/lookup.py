@@ -7,7 +7,7 @@ from typing import Literal
 
 from holdfast.policy.understudy.answer import Match
 from holdfast.policy.understudy.choosing import is_usable, nearest
-from holdfast.policy.understudy.key import RecordingKey, file_name, folder_name, is_plain, named_method
+from holdfast.policy.understudy.key import RecordingKey, file_name, folder_name, is_plain
 from holdfast.policy.understudy.model import Recording
 from holdfast.recordings.folder import Found, RecordingFolder
 
@@ -34,7 +34,7 @@ def look_up(
         return Sought(own.recording, "exact", "", [own])
     looked_at = [own] if own.recording or own.fault else []
     if match == "route":
-        others = [each for each in folder.all_of(place, named_method(name)) if each.file != own.file]
+        others = folder.others(place, name)
         looked_at += others
         usable = [each.recording for each in others if each.recording and is_usable(each.recording, now, max_age)]
         chosen = nearest(key.path, usable)

@@ -99,17 +99,17 @@ def test_what_is_no_file_of_ours_is_told_and_harms_nobody(folder: RecordingFolde
         found = folder.read("users", f"get.{name}")
         assert found.recording is None
         assert found.fault.startswith(f"{place / f'get.{name}.yaml'}:{line}: ")
-    assert len(folder.all_of("users", "get")) == 5
+    assert len(folder.others("users", "get.nothing")) == 5
 
 
 def test_what_is_not_there_is_no_fault(folder: RecordingFolder) -> None:
     """Neither the file nor the folder; nor is a file where a folder should be."""
     assert folder.read("users", "get.a").fault == ""
-    assert folder.all_of("users", "get") == []
+    assert folder.others("users", "get.nothing") == []
     assert folder.rooms() == {}
     folder.path.mkdir()
     (folder.path / "users").write_text("")
-    assert folder.all_of("users", "get") == []
+    assert folder.others("users", "get.nothing") == []
 
 
 def test_the_room_counts_bodies_and_not_only_heads(folder: RecordingFolder) -> None:
@@ -139,3 +139,16 @@ def test_a_plain_name_tells_the_request(folder: RecordingFolder) -> None:
     found = folder.read("users", "get.api.users.9").recording
     assert found
     assert (found.request, found.path, found.edited) == ("GET /api/users/9", "/api/users/9", True)
+
+
+def test_of_very_many_recordings_those_most_alike_are_read(folder: RecordingFolder) -> None:
+    """Nobody waits for the others, and the nearest one is among them."""
+    route = folder.path / "shop"
+    route.mkdir(parents=True)
+    names = [f"get.api.items.{number}" for number in range(300)]
+    for name in [*names, "get.api.users.7", "get.api.users.9~0123456789abcdef", "post.api.users.9"]:
+        (route / f"{name}.yaml").write_text("status: 200\n")
+    found = {each.recording.name for each in folder.others("shop", "get.api.users.9") if each.recording}
+    assert len(found) == 200
+    assert found >= {"get.api.users.7", "get.api.users.9~0123456789abcdef"}
+    assert "post.api.users.9" not in found

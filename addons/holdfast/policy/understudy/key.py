@@ -98,6 +98,12 @@ def plain_path(name: str) -> str:
     return "/" + "/".join(name.split(".")[1:])
 
 
+def likeness(name: str, other: str) -> int:
+    """How much two names are alike: the segments that they share, less those that one has more."""
+    one, two = (each.partition("~")[0].split(".") for each in (name, other))
+    return sum(a == b for a, b in zip(one, two, strict=False)) - abs(len(one) - len(two))
+
+
 def folder_name(route: str) -> str:
     """The folder of a route: its name, unless a file system might take that for something else."""
     if _PLAIN_FOLDER.fullmatch(route) and route not in _DEVICES:
