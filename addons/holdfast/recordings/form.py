@@ -154,7 +154,8 @@ def _check_depth(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > _DEEPEST:
-            raise BrokenRecording(event.start_mark.line + 1, f"nested more than {_DEEPEST} levels deep")
+            mark = event.start_mark
+            raise BrokenRecording(mark.line + 1 if mark else 1, f"nested more than {_DEEPEST} levels deep")
 
 
 def _parsed(head: _Marked, body: bytes, body_line: int) -> Parsed:
