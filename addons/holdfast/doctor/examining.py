@@ -23,6 +23,8 @@ from holdfast.doctor.finding import Finding, Job
 
 BOUND = 15.0  # seconds for an examination; each question that it asks gets PATIENCE
 _MEND = "correct that in the profile"
+_NO_THREAD = "could not be examined: this machine allows us no more threads"
+_THREADS = "allow more: `ulimit -u`, TasksMax= in a systemd unit, --pids-limit with Docker"
 _ANYWHERE = (machine.jobs, mitmproxy_options.jobs, wording.jobs)
 _WITH_PROFILE: Mapping[str, Callable[[Case], Sequence[Job]]] = {
     "ports": ports.jobs,
@@ -68,8 +70,13 @@ def _all_at_once(jobs: Sequence[Job], bound: float) -> list[Finding]:
         results[number] = _examined(jobs[number])
 
     threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(jobs))]
-    for thread in threads:
-        thread.start()
+    for number, thread in enumerate(threads):
+        try:
+            thread.start()
+        except RuntimeError:  # a user or a container may have so many threads and no more
+            threads = threads[:number]
+            results[number:] = [[Finding(job.name, "failing", _NO_THREAD, _THREADS)] for job in jobs[number:]]
+            break
     deadline = time.monotonic() + bound
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))

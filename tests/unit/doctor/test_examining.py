@@ -44,6 +44,23 @@ def test_an_examination_that_does_not_end_is_given_up() -> None:
     assert "within 0.1 s" in found[0].found
 
 
+def test_where_no_more_threads_may_be_started_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has so many and no more; what was examined until then is not lost."""
+    start, started = threading.Thread.start, []
+
+    def starts(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    jobs = [Job(name, lambda: [Finding("fine", "ok", "")]) for name in ("one", "two", "three")]
+    found = run(*jobs)
+    assert [(each.name, each.status) for each in found] == [("fine", "ok"), ("two", "failing"), ("three", "failing")]
+    assert "threads" in found[1].found
+
+
 def test_examinations_run_at_the_same_time() -> None:
     """Two that wait for each other both end."""
     meeting = threading.Barrier(2, timeout=5)
