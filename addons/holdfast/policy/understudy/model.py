@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +36,7 @@ _OF_THE_MOMENT = frozenset({
 })  # fmt: skip
 _NEVER = _OF_THE_MESSAGE | _OF_THE_BYTES | _OF_THE_MOMENT | {wire_text(name) for name in FOR_CACHES}
 _KINDS = ("x-b3-", "x-ratelimit-", "ratelimit", "x-rate-limit-", "holdfast-")
+_INNER_URLS = {"link": re.compile(r"(<)([^<>]*)"), "refresh": re.compile(r"(?i)^([^;,]*[;,]\s*url\s*=\s*[\"']?)(.*)")}
 _URLS = ("location", "content-location", "refresh", "link")
 # What a person may write into a file and what would still be untrue of the answer, or take its marks away.
 _OURS = _OF_THE_MESSAGE | {"age", "warning", "cache-control", "pragma", "expires", "proxy-status", "x-request-id"}
@@ -71,7 +73,15 @@ def recorded_fields(fields: Sequence[tuple[bytes, bytes]], rules: RedactionRules
     """Those fields of an answer that are recorded."""
     named = ((wire_text(name), wire_text(value)) for name, value in end_to_end(fields))
     kept = [(name, value) for name, value in named if not _is_left_out(name.lower(), rules)]
-    return tuple((n, mask_url(v, rules)[0] if n.lower() in _URLS else v) for n, v in kept)
+    return tuple((n, _masked(n.lower(), v, rules) if n.lower() in _URLS else v) for n, v in kept)
+
+
+def _masked(name: str, value: str, rules: RedactionRules) -> str:
+    """A field without the secrets in its URL, or in its URLs: `Link` has several (RFC 8288)."""
+    inner = _INNER_URLS.get(name)
+    if inner is None or not inner.search(value):
+        return mask_url(value, rules)[0]
+    return inner.sub(lambda found: found[1] + mask_url(found[2], rules)[0], value)
 
 
 def _is_left_out(name: str, rules: RedactionRules) -> bool:

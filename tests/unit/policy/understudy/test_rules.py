@@ -43,6 +43,14 @@ def test_secrets_within_a_url_are_masked() -> None:
     """`Location` of a sign-in."""
     fields = [(b"Location", b"https://user:pw@site.test/a?code=1&b=2")]
     assert recorded_fields(fields, RULES) == (("Location", "https://site.test/a?code=[redacted]&b=2"),)
+    fields = [(b"Location", b"https://site.test/a?back_url=https://b.test/&code=1")]
+    assert recorded_fields(fields, RULES)[0][1] == "https://site.test/a?back_url=https://b.test/&code=[redacted]"
+    links = "<https://user:pw@a.test/?code=1>; rel=next, <https://user:pw@b.test/?p=2&code=3>; rel=last"
+    fields = [(b"Link", links.encode()), (b"Refresh", b"5; url=https://user:pw@a.test/?code=1")]
+    assert recorded_fields(fields, RULES) == (
+        ("Link", "<https://a.test/?code=[redacted]>; rel=next, <https://b.test/?p=2&code=[redacted]>; rel=last"),
+        ("Refresh", "5; url=https://a.test/?code=[redacted]"),
+    )
 
 
 @pytest.mark.parametrize(
