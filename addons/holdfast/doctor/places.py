@@ -73,10 +73,12 @@ def _recordings(folder: Path) -> list[Finding]:
 def _database(name: str, path: Path, owner: int, room: int) -> list[Finding]:
     """An SQLite file and the folder that it lies in, or will."""
     if path.parent.is_dir():
+        if refused := _if_read_only(name, path.parent):
+            return [refused]
         try:
             check_place(path)
         except StoreUnavailable as error:
-            told, _, advice = str(error).rpartition(": ")
+            told, _, advice = str(error).replace("outbox", name).rpartition(": ")
             return [Finding(name, "failing", told, advice)]
     used = path.stat().st_size if path.is_file() else 0
     if used and (problem := _why_unsound(path, owner)):
@@ -89,6 +91,8 @@ def _database(name: str, path: Path, owner: int, room: int) -> list[Finding]:
 def _folder(name: str, folder: Path, room: int) -> Finding:
     """A folder that is there or will be made; `room` is how many bytes it may have to take."""
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if refused := _if_read_only(name, there):
+        return refused
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         told = f"the folder {there} is not writable by this user ({os.geteuid()})"
         return Finding(name, "failing", told, f"give it write permission there, or choose another place for {name}")
@@ -114,6 +118,14 @@ def _folder(name: str, folder: Path, room: int) -> Finding:
         told = f"{told}, and it may grow by {_rounded(room)}"
         return Finding(name, "warning", told, "free space there, or lower its bound in the profile")
     return Finding(name, "ok", told)
+
+
+def _if_read_only(name: str, folder: Path) -> Finding | None:
+    """No permission helps there."""
+    if not os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return None
+    advice = f"mount it writable, or a volume there, or choose another place for {name}"
+    return Finding(name, "failing", f"the folder {folder} is on a read-only file system", advice)
 
 
 def _why_no_promise(folder: Path) -> str:

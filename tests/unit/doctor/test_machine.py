@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,6 +113,17 @@ def test_a_file_system_that_does_not_keep_what_it_has_is_warned_of(
     (found,) = places._database("outbox", tmp_path / "new" / "outbox.db", APPLICATION_ID, 1 << 20)
     assert found.status == status
     assert not (tmp_path / "new").exists()
+
+
+def test_a_read_only_file_system_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with `--read-only`: no permission helps there."""
+    real = os.statvfs(tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=real.f_flag | os.ST_RDONLY))
+    for folder in (tmp_path, tmp_path / "new"):
+        (found,) = places._database("audit", folder / "audit.db", APPLICATION_ID, 0)
+        assert (found.status, "read-only" in found.found, "another place for audit" in found.advice) == (
+            *("failing", True, True),
+        )
 
 
 def test_too_little_space_for_what_may_come_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
