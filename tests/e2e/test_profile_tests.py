@@ -90,3 +90,13 @@ tests:
         except BlockingIOError:
             pass
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == [name]
+
+
+async def test_an_addon_that_ends_the_process_is_no_success(tmp_path):
+    """Even if it does so with the status 0."""
+    (tmp_path / "mine.py").write_text("class Exits:\n    def request(self, flow):\n        raise SystemExit(0)\n")
+    text = "version: 1\nextends: minimal\naddons:\n  - use: mine:Exits\ntests:\n  - {name: a, request: GET /}\n"
+    name = written(tmp_path, text)
+    code, _, err = await run_cli("check", name, "--test", cwd=tmp_path)
+    assert code == 1
+    assert "an addon has ended the process" in err

@@ -26,7 +26,10 @@ def rehearse(args: argparse.Namespace) -> int:
         if not args.json:
             print(result_text(result), flush=True)
 
-    results = play(profile, cases, tell, with_stores=args.with_stores)
+    try:
+        results = play(profile, cases, tell, with_stores=args.with_stores)
+    except SystemExit as error:  # with 0 that would look like a success
+        raise HoldfastError("an addon has ended the process while the tests were played") from error
     if args.junit:
         _write(Path(args.junit), as_junit(args.profile, results))
     print(json.dumps(as_json(args.profile, results), indent=2) if args.json else summary_text(results))
