@@ -8,6 +8,7 @@ What is read is looked at as if a stranger had put it there: regular files only,
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import heapq
 import json
@@ -16,6 +17,7 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +50,7 @@ class Found:
     file: Path
     recording: Recording | None = None
     fault: str = ""
+    bodiless: bool = False  # the fault is that the body's file is not there
 
 
 class RecordingFolder:
@@ -62,7 +65,11 @@ class RecordingFolder:
         return self.path / route / f"{name}{ENDING}"
 
     def read(self, route: str, name: str) -> Found:
-        """What this file says now."""
+        """What this file says now. A body that is gone may have had a successor since its head was read."""
+        found = self._read(route, name)
+        return self._read(route, name) if found.bodiless else found
+
+    def _read(self, route: str, name: str) -> Found:
         file = self.file(route, name)
         try:
             # A laid out body takes more room than it did on the wire.
@@ -73,7 +80,8 @@ class RecordingFolder:
         except (FileNotFoundError, NotADirectoryError):
             return Found(file)
         except BrokenRecording as broken:
-            return Found(file, None, f"{file}:{broken.line}: {broken}")
+            bodiless = isinstance(broken.__cause__, FileNotFoundError)
+            return Found(file, None, f"{file}:{broken.line}: {broken}", bodiless)
         except OSError as error:
             return Found(file, None, f"{file}:1: {error.strerror or error}")
         if is_plain(name) and not recording.request:
@@ -100,13 +108,14 @@ class RecordingFolder:
         folder = self.path / route
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         body_file = _body_file(recording)
-        if body_file and not (folder / body_file).exists():
-            _put(folder / body_file, recording.body)
-        _put(self.file(route, recording.name), write_form(recording, body_file).encode())
-        for other in _listed(folder):
-            if other.name.startswith(f"{recording.name}~~") and other.name != body_file:
-                with contextlib.suppress(OSError):
-                    os.unlink(other.path)
+        with _alone_in(folder):  # another gateway's body must not go between it and the head that names it
+            if body_file and not (folder / body_file).exists():
+                _put(folder / body_file, recording.body)
+            _put(self.file(route, recording.name), write_form(recording, body_file).encode())
+            for other in _listed(folder):
+                if other.name.startswith(f"{recording.name}~~") and other.name != body_file:
+                    with contextlib.suppress(OSError):
+                        os.unlink(other.path)
 
     def size_of(self, recording: Recording) -> int:
         """The bytes that it takes."""
@@ -164,6 +173,18 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError:  # not there, or not to be read: then it cannot be written either, which is told
         return []
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other gateway writes there meanwhile, where the file system has locks."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _changed(entry: os.DirEntry[str]) -> float:

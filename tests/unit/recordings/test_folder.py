@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,3 +153,40 @@ def test_of_very_many_recordings_those_most_alike_are_read(folder: RecordingFold
     assert len(found) == 200
     assert found >= {"get.api.users.7", "get.api.users.9~0123456789abcdef"}
     assert "post.api.users.9" not in found
+
+
+def test_gateways_on_one_folder_leave_no_head_without_its_body(
+    folder: RecordingFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One removes all bodies but its own: not that of another one who has yet to write the head for it."""
+    real = folder_module._put
+    other = threading.Thread(target=folder.write, args=("users", replace(PICTURE, body=b"another")))
+
+    def put(file: Path, data: bytes) -> None:
+        real(file, data)
+        if not other.ident:
+            other.start()
+            other.join(0.3)
+
+    monkeypatch.setattr(folder_module, "_put", put)
+    folder.write("users", PICTURE)
+    other.join()
+    assert folder.read("users", PICTURE.name).recording
+    assert len(names(folder)) == 2
+
+
+def test_a_reader_between_a_head_and_its_body_reads_both_anew(
+    folder: RecordingFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway that records has replaced them meanwhile."""
+    folder.write("users", PICTURE)
+    latest, real = replace(PICTURE, body=b"another"), folder_module._content
+
+    def content(file: Path, longest: int) -> bytes:
+        monkeypatch.setattr(folder_module, "_content", real)
+        data = real(file, longest)
+        folder.write("users", latest)
+        return data
+
+    monkeypatch.setattr(folder_module, "_content", content)
+    assert folder.read("users", PICTURE.name).recording == latest
