@@ -91,9 +91,11 @@ def _database(name: str, path: Path, owner: int, room: int) -> list[Finding]:
 def _folder(name: str, folder: Path, room: int) -> Finding:
     """A folder that is there or will be made; `room` is how many bytes it may have to take."""
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        return Finding(name, "failing", f"{there} is no folder", f"move it away, or choose another place for {name}")
     if refused := _if_read_only(name, there):
         return refused
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(there, os.W_OK | os.X_OK):
         told = f"the folder {there} is not writable by this user ({os.geteuid()})"
         return Finding(name, "failing", told, f"give it write permission there, or choose another place for {name}")
     if refusal := _why_no_promise(there):

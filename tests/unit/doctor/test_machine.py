@@ -126,6 +126,13 @@ def test_a_read_only_file_system_is_told_as_one(tmp_path: Path, monkeypatch: pyt
         )
 
 
+def test_a_file_in_place_of_a_folder_is_told_as_one(tmp_path: Path) -> None:
+    """Of which no permission makes a folder."""
+    (tmp_path / "file").touch()
+    (found,) = places._recordings(tmp_path / "file")
+    assert (found.status, found.found) == ("failing", f"{tmp_path}/file is no folder")
+
+
 def test_too_little_space_for_what_may_come_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And next to none fails."""
     monkeypatch.setattr(places, "file_system", lambda _: "ext4")
