@@ -2,6 +2,9 @@
 
 Only leaders of partitions are asked this way. librdkafka's admin client ends the process (an assertion) when a question
 to a group's coordinator meets a broker that starts: https://github.com/confluentinc/librdkafka/issues/3663
+
+And while a question waits for a leader that is gone, it tries to connect to it without a pause, thousands of times a
+second (librdkafka 2.16): so no question waits for long, and one that has failed is not asked again at once.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from holdfast.replay.kafka.buffer import Buffer, Share
 
 EVERY = 5.0  # seconds
-_AGAIN = 1.0  # after a question that has failed, as for a topic that was just made
+_AGAIN = 1.0  # after a question that has failed, as for a topic that was just made; then twice that, up to `EVERY`
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_PATIENCE = 4.0  # for an answer
+_PATIENCE = 1.0  # for an answer
 
 type Place = tuple[str, int]
 
@@ -44,6 +47,7 @@ class Watch:
         self._main = main
         self._round: _Round | None = None
         self._due = 0.0
+        self._again = _AGAIN
         self._ends: dict[Place, int] = {}
         self._starts: dict[Place, int] = {}
         self.answers = True  # whether Kafka has answered when it was asked last
@@ -55,7 +59,9 @@ class Watch:
             self._collect(self._round)
             self._round = None
             if self.trouble:
-                self._due = now + _AGAIN
+                self._due, self._again = now + self._again, min(EVERY, 2 * self._again)
+            else:
+                self._again = _AGAIN
             return True
         if not self._round and now >= self._due:
             self._due = now + EVERY
