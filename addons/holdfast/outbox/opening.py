@@ -11,6 +11,7 @@ from holdfast.errors import StoreUnavailable
 from holdfast.outbox import wal
 from holdfast.outbox.database import (
     APPLICATION_ID,
+    BUSY_MS,
     DAMAGE,
     PAGE_SIZE,
     SCHEMA_VERSION,
@@ -140,6 +141,7 @@ def _check_owner(path: Path) -> None:
     """StoreUnavailable if the file is somebody else's: before anything is written to it."""
     db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
+        db.set_busy_timeout(BUSY_MS)  # whoever looks at it first after a crash keeps all others out for a moment
         owner, version = db.pragma("application_id"), db.pragma("user_version")
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema").fetchall()}
         makes_sense = _format(path) in _FORMATS

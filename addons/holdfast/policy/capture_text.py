@@ -273,7 +273,8 @@ def _else_empty(value: object) -> object:
 def _line(value: object) -> str:
     """In one line, bounded, and nothing in it that a terminal would act on."""
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    return _printable(text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}... ({len(text)} characters)")
+    shown = text if len(text) <= _SHOWN_VALUE else f"{text[:_SHOWN_VALUE]}... ({len(text)} characters)"
+    return _printable(shown).replace("\t", " ")
 
 
 def _printable(text: str) -> str:

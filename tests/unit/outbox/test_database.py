@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,3 +147,19 @@ def test_after_a_refused_start_the_place_is_free(path: Path) -> None:
 def test_an_error_of_the_database_becomes_the_reason_of_a_refusal(error: Exception, reason: str) -> None:
     """The token that the client gets and the metrics count."""
     assert refusal(error).reason == reason
+
+
+def test_a_file_that_another_process_recovers_is_waited_for(path: Path, open_outbox: Callable[..., Outbox]) -> None:
+    """Whoever looks at it first after a crash, such as the command line, keeps everybody else out for a moment."""
+    open_outbox().close()
+    recovering = connect(path)
+    recovering.pragma("locking_mode", "exclusive")
+    recovering.execute("BEGIN EXCLUSIVE; PRAGMA user_version = 1; COMMIT")
+    with pytest.raises(apsw.BusyError):
+        apsw.Connection(str(path)).pragma("user_version")
+    done = threading.Timer(0.3, recovering.close)
+    done.start()
+    try:
+        assert open_outbox().stats().pending == 0
+    finally:
+        done.join()

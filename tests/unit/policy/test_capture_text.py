@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdfast.policy.capture_text import LARGEST, capture_text, looks_like_one
@@ -139,6 +139,7 @@ ANY = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted([*RECORD, "body_truncated", "sealed"])), ANY), ANY)
+@example({}, "\t")
 def test_whatever_is_in_a_record_it_is_shown(changes: dict[str, Any], around: Any) -> None:
     """Damaged, of a newer schema, or made up: what there is, in printable lines."""
     for document in (RECORD | changes, WHOLE | {"request": RECORD | changes, "replays": around, "state": around}):
