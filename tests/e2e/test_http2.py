@@ -103,7 +103,9 @@ async def test_streams_side_by_side_do_not_disturb_each_other(tmp_path: Path, or
         else:
             assert (answer.status_code, answer.text) == (200, f"/api/{number}")
 
-    made = profile(origin.url, upstream__connect_timeout="5s", upstream__deadline="12s")
+    made = profile(
+        origin.url, upstream__connect_timeout="5s", upstream__response_timeout="1s", upstream__deadline="12s"
+    )
     async with Gateway(tmp_path, origin.url, made=made) as gateway, http2_client(gateway) as client:
         await client.get("/api/9")  # the connection is there before the crowd
         await asyncio.gather(*(ask(number) for number in range(60)))
