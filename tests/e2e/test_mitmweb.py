@@ -93,9 +93,9 @@ async def edited(page: Page, origin: MisbehavingOrigin) -> None:
     await page.keyboard.insert_text(MENDED.decode())
     await detail(page).locator("button").filter(has_text="Done").click()
     await expect(detail(page).locator("pre")).to_contain_text("Hopper")
-    await detail(page).locator(".request-line .inline-input").nth(1).click()
-    await page.keyboard.press("Control+A")
-    await page.keyboard.insert_text(f"{origin.url}/api/users?by=hand")
+    url = detail(page).locator(".request-line .inline-input").nth(1)
+    await url.click()
+    await url.fill(f"{origin.url}/api/users?by=hand")  # waits until it may be edited, and replaces all of it
     await page.keyboard.press("Enter")
     await expect(rows(page).last).to_contain_text("?by=hand")
 
