@@ -10,6 +10,7 @@ import pytest
 from holdfast.commands.check import chain_text
 from holdfast.live import Live
 from holdfast.profile.load import load_profile
+from holdfast.profile.settings import Profile
 from holdfast.recordings.form import read_form
 from holdfast.workbench.commands import Workbench
 
@@ -33,31 +34,32 @@ def mypackage(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return module
 
 
+def loaded(folder: Path, block: str) -> Profile:
+    """The profile of this block, copied as it stands."""
+    file = folder / "my-profile.yaml"
+    file.write_text(block)
+    return load_profile(str(file))
+
+
 def test_the_profiles_of_the_documents_load(tmp_path: Path) -> None:
     """Copied as it stands."""
     found = blocks("README.md", "yaml") + blocks("docs/protocols.md", "yaml")
     assert len(found) == 4
     for block in found:
-        file = tmp_path / "my-profile.yaml"
-        file.write_text(block)
-        assert "interceptor" in chain_text(load_profile(str(file)))
+        assert "interceptor" in chain_text(loaded(tmp_path, block))
 
 
 def test_the_profile_of_store_and_forward_loads(tmp_path: Path) -> None:
     """With what its page says of the keys."""
     (block,) = blocks("docs/store-and-forward.md", "yaml")
-    file = tmp_path / "my-profile.yaml"
-    file.write_text(block)
-    routes = next(e for e in load_profile(str(file)).addons if e.name == "interceptor").settings.routes
+    routes = next(e for e in loaded(tmp_path, block).addons if e.name == "interceptor").settings.routes
     assert (routes["webhooks"].mode, routes["orders"].order) == ("always", True)
 
 
 def test_the_profile_and_the_recording_of_the_understudy_are_read(tmp_path: Path) -> None:
     """Copied as they stand; but for the `written` of a file that has more fields, it is what the page shows."""
     made, shown = blocks("docs/understudy.md", "yaml")
-    file = tmp_path / "my-profile.yaml"
-    file.write_text(made)
-    assert load_profile(str(file)).addons[-1].name == "understudy"
+    assert loaded(tmp_path, made).addons[-1].name == "understudy"
     recording = read_form(shown.encode()).recording
     assert (recording.request, recording.status) == ("GET /api/users/1", 200)
     assert recording.body.startswith(b'{\n  "id": 1,')
@@ -66,9 +68,7 @@ def test_the_profile_and_the_recording_of_the_understudy_are_read(tmp_path: Path
 def test_the_profile_of_faults_loads(tmp_path: Path) -> None:
     """With the rules that its page talks of."""
     (block,) = blocks("docs/faults.md", "yaml")
-    file = tmp_path / "my-profile.yaml"
-    file.write_text(block)
-    settings = next(e for e in load_profile(str(file)).addons if e.name == "faults").settings
+    settings = next(e for e in loaded(tmp_path, block).addons if e.name == "faults").settings
     assert [(rule.name, rule.at) for rule in settings.rules] == [("flaky", "upstream"), ("late", "client")]
 
 

@@ -22,7 +22,7 @@ from holdfast.caching.report import CacheReport, StoreFigures, health_of, put_an
 from holdfast.caching.rewarming import Rewarming, Wanted
 from holdfast.caching.settings import CacheSettings
 from holdfast.exchange import exchange_of, is_replay, route_of
-from holdfast.gateway import Gateway, Health, WouldDo
+from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
 from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
 from holdfast.policy.caching.freshness import with_date
 from holdfast.policy.caching.invalidation import Resource, invalidated
@@ -100,7 +100,7 @@ class Cache:
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """What would become of such a request from here on, and what decides."""
         if flow.response:
-            return WouldDo(False, "it has its answer already")
+            return HAS_ANSWER
         asked = asked_by(flow)
         if self._purging.is_ours(asked.method):
             return WouldDo(True, "a purge, answered where `purge_from` allows the client", answers=True)

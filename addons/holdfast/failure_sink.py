@@ -23,7 +23,7 @@ from holdfast.brokers import Broker, open_broker
 from holdfast.captured import captured_request
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
-from holdfast.gateway import Gateway, Health, WouldDo
+from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
 from holdfast.order import holds_up
 from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
 from holdfast.outbox_metrics import OutboxMetrics
@@ -279,7 +279,7 @@ class FailureSink:
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """What a capture of it would hold. Whether there is one is the interceptor's decision."""
         if flow.response and "withheld" not in exchange_of(flow):
-            return WouldDo(False, "it has its answer already")
+            return HAS_ANSWER
         if asks_for_upgrade(flow.request.headers.fields):
             return WouldDo(False, "cannot keep a request that asks for another protocol")
         if self._outbox is None:

@@ -47,6 +47,10 @@ class WouldDo:
     answers: bool = False
 
 
+HAS_ANSWER = WouldDo(False, "it has its answer already")
+"""Of an addon that leaves alone what one before it would answer."""
+
+
 @runtime_checkable
 class Explaining(Protocol):
     """An addon that can tell what it would do, for `holdfast explain`."""

@@ -19,7 +19,7 @@ from msgspec import Meta, Struct, field
 from holdfast.answering import as_response
 from holdfast.errors import CaptureRefused
 from holdfast.exchange import exchange_of, is_own, route_of
-from holdfast.gateway import CaptureSink, Gateway, WouldDo
+from holdfast.gateway import HAS_ANSWER, CaptureSink, Gateway, WouldDo
 from holdfast.policy.answer import (
     BOUNDS,
     Answer,
@@ -183,9 +183,9 @@ class Interceptor:
 
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """What it does where the upstream fails, or before any server is asked."""
-        rules, sink, details = self._rules(flow), self._gateway.sink, dict[str, object]()
+        rules, sink = self._rules(flow), self._gateway.sink
         if flow.response:
-            return WouldDo(False, "it has its answer already")
+            return HAS_ANSWER
         if _is_nobodys(flow):
             return WouldDo(False, "it is a replay", {"captures": False})
         answer, plainly = f"{rules.answer} with Retry-After {math.ceil(rules.retry_after)}", "503"
@@ -194,10 +194,10 @@ class Interceptor:
         if withheld := await self._why_withheld(flow, rules):
             exchange_of(flow)["withheld"] = withheld  # the sink and the replayer have to do with it all the same
             says = f"stores it ({WITHHELD[withheld].detail}) and answers {answer}; no server is asked"
-            details = {"on": [], "answer": rules.answer, "withheld": withheld, "captures": True}
-            return WouldDo(True, says, details, answers=True)
+            stored: dict[str, object] = {"on": [], "answer": rules.answer, "withheld": withheld, "captures": True}
+            return WouldDo(True, says, stored, answers=True)
         kinds = ", ".join(rules.on)
-        details = {"on": list(rules.on), "answer": rules.answer, "captures": False}
+        details: dict[str, object] = {"on": list(rules.on), "answer": rules.answer, "captures": False}
         cannot = sink is not None and asks_for_upgrade(flow.request.headers.fields)
         if sink is None or cannot or not rules.capture:
             why = "there is no failure_sink to store it" if sink is None else "this route is not captured"

@@ -25,7 +25,7 @@ from holdfast.audit.opening import open_audit
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.exchange import exchange_of
 from holdfast.failure_sink import FailureSinkSettings, settings_in
-from holdfast.gateway import Gateway, Health, Settled, WouldDo
+from holdfast.gateway import HAS_ANSWER, Gateway, Health, Settled, WouldDo
 from holdfast.notifying.callbacks import Callbacks
 from holdfast.notifying.documents import outcome_document
 from holdfast.notifying.posting import poster
@@ -133,7 +133,7 @@ class ReplayerAddon:
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """With a capture of it."""
         if flow.response and "withheld" not in exchange_of(flow):
-            return WouldDo(False, "it has its answer already")
+            return HAS_ANSWER
         if self._gateway.sink is None:
             return WouldDo(False, "there is no failure_sink, so there is nothing to replay")
         here = "" if self._replays_here(settings_in(self._gateway.profile)) else " (by `holdfast consume`)"

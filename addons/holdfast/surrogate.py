@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from holdfast.caching.flow import asked_by
 from holdfast.errors import StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
-from holdfast.gateway import Gateway, WouldDo
+from holdfast.gateway import HAS_ANSWER, Gateway, WouldDo
 from holdfast.policy.caching.invalidation import Resource, origin
 from holdfast.policy.caching.tags import (
     FOR_CACHES,
@@ -94,7 +94,7 @@ class Surrogate:
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """The tags of its route; those that the origin names are not known yet."""
         if flow.response:
-            return WouldDo(False, "it has its answer already")
+            return HAS_ANSWER
         if flow.request.method not in ("GET", "HEAD"):
             return WouldDo(True, "purges what the origin's answer says is changed")
         patterns = self._settings.tags.get(route_of(flow), ())

@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 
 from holdfast.answering import as_response
 from holdfast.exchange import exchange_of, is_own, route_of
-from holdfast.gateway import Gateway, Health, WouldDo
+from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
 from holdfast.interceptor import REPLAY
 from holdfast.policy.caching.invalidation import is_safe
 from holdfast.policy.caching.validation import for_the_origin
@@ -91,7 +91,7 @@ class Understudy:
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """Whether it would be recorded, and which recording would answer it, and when."""
         if flow.response:
-            return WouldDo(False, "it has its answer already")
+            return HAS_ANSWER
         rules, method = self._rules(flow), flow.request.data.method.decode("latin-1")
         always = rules.answer == "always"
         if method not in self._settings.methods:
