@@ -14,11 +14,16 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
 from mitmproxy.utils import asyncio_utils
 
+from holdfast.engine.speed import make_fast
 from holdfast.engine.upstream import UpstreamLeg
 
 
 def place(master: Master, addons: Sequence[object]) -> None:
-    """Load and configure `addons` in this order. If mitmproxy already runs, their `running` follows at once."""
+    """Load and configure `addons` in this order. If mitmproxy already runs, their `running` follows at once.
+
+    HoldfastError for an engine's mode that there is not.
+    """
+    make_fast(master)
     manager = master.addons
     manager.add(*addons)
     kept = [a for a in manager.chain if not any(a is b for b in addons)]

@@ -18,8 +18,10 @@ from mitmproxy.proxy.layers.http import _http1, _http2
 from holdfast.engine import SUPPORTED
 from holdfast.errors import EngineMismatch
 
-# What is overridden or called, with the names of its parameters.
-EXPECTED: tuple[tuple[Callable[..., object], str], ...] = (
+type Expected = tuple[tuple[Callable[..., object], str], ...]
+"""What is overridden or called, with the names of its parameters."""
+
+EXPECTED: Expected = (
     (http.Http1Client.read_headers, "self event"),
     (http.Http1Client.send, "self event"),
     (http.Http1Client.read_body, "self event"),
@@ -81,7 +83,7 @@ STATES = (
 
 def check_engine(installed: str = version.VERSION) -> None:
     """EngineMismatch with every difference found; nothing if mitmproxy is what it should be."""
-    faults = [f for f in (_fault(function, wanted) for function, wanted in EXPECTED) if f]
+    faults = differences(EXPECTED)
     faults += [f"HttpStream.{state} is missing" for state in STATES if not hasattr(http.HttpStream, state)]
     if installed.split(".")[:2] != SUPPORTED.split("."):
         faults.insert(0, f"its version is {installed}")
@@ -90,6 +92,11 @@ def check_engine(installed: str = version.VERSION) -> None:
             f"this mitmproxy does not fit Holdfast's upstream leg: {'; '.join(faults)}. "
             f'Supported is mitmproxy {SUPPORTED}.x: pip install "mitmproxy~={SUPPORTED}.0"'
         )
+
+
+def differences(expected: Expected) -> list[str]:
+    """What the installed mitmproxy has otherwise, a line each."""
+    return [fault for fault in (_fault(function, wanted) for function, wanted in expected) if fault]
 
 
 def _fault(function: Callable[..., object], wanted: str) -> str | None:

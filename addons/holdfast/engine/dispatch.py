@@ -1,0 +1,115 @@
+"""Events to addons by a table, in place of mitmproxy's walk over all addons for each event.
+
+For every event mitmproxy looks at each of its forty addons, and at those nested in them, for a method of the event's
+name. Here that is done once, and again when the list of addons, an addon registered at run time, or an option has
+changed. The rules are mitmproxy's: the order of the chain, `AddonHalt` ends the event, any other exception ends it for
+the addon at the top level that it came from and for those nested there, and is logged; plain and async methods.
+
+What is left out beside mitmproxy's own: a method that an addon gives itself later, by assignment, is found at the next
+of those changes. (mitmproxy 12.2)
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mitmproxy import flow
+from mitmproxy.addonmanager import AddonManager, cut_traceback
+from mitmproxy.exceptions import AddonHalt, AddonManagerError, OptionsError
+from mitmproxy.hooks import Hook, UpdateHook
+from mitmproxy.master import Master
+
+mitmproxy_log = logging.getLogger("mitmproxy.addonmanager")  # where its users look for it
+type Handler = Callable[..., Any]
+type Groups = tuple[tuple[Handler, ...], ...]  # one for each addon at the top level that has any
+
+
+class HookTable:
+    """The handlers of each event. Stands in for the manager's `trigger_event` and `handle_lifecycle`."""
+
+    def __init__(self, manager: AddonManager) -> None:
+        self._manager = manager
+        self._groups: dict[str, Groups] = {}
+        self._chain: list[Any] = []
+        self._length = 0  # of the chain, which is added to in place, or replaced
+
+    def forget(self, updated: object = None) -> None:
+        """Something has changed: look again."""
+        self._groups = {}
+
+    def groups(self, kind: type[Hook]) -> Groups:
+        """The handlers of this event, in order."""
+        chain = self._manager.chain
+        if chain is not self._chain or len(chain) != self._length:
+            self._chain, self._length, self._groups = chain, len(chain), {}
+        found = self._groups.get(kind.name)
+        if found is None:
+            found = self._groups[kind.name] = tuple(self._look(kind))
+        return found
+
+    async def trigger_event(self, event: Hook) -> None:
+        """Every handler of this event, one after the other."""
+        arguments = event.args()
+        for group in self.groups(type(event)):
+            try:
+                for handler in group:
+                    result = handler(*arguments)
+                    if result is not None and inspect.isawaitable(result):
+                        await result
+            except AddonHalt:
+                return
+            except OptionsError:
+                raise
+            except Exception as error:  # noqa: BLE001  # an addon's, whatever it is
+                _, _, trace = sys.exc_info()
+                told = (type(error), error, cut_traceback(trace, "trigger_event"))
+                mitmproxy_log.error(f"Addon error: {error}", exc_info=told)  # mitmproxy's own words
+
+    async def handle_lifecycle(self, event: Hook) -> None:
+        """The event, and after one about a flow the news that it has changed."""
+        message = event.args()[0]
+        await self.trigger_event(event)
+        if isinstance(message, flow.Flow) and self.groups(UpdateHook):
+            await self.trigger_event(UpdateHook([message]))
+
+    def _look(self, kind: type[Hook]) -> Iterator[tuple[Handler, ...]]:
+        event = object.__new__(kind)  # of which no more than the name is asked for
+        for addon in self._chain:
+            group: list[Handler] = []
+            try:
+                group.extend(handler for _, handler in self._manager._iter_hooks(addon, event))
+            except AddonManagerError as error:
+                group.append(_raising(error))  # when its turn comes, as it would be
+            if group:
+                yield tuple(group)
+
+
+def _raising(error: AddonManagerError) -> Handler:
+    def refuse(*_: object) -> None:
+        raise error
+
+    return refuse
+
+
+def dispatch_by_table(master: Master) -> HookTable:
+    """From now on events of this mitmproxy go by a table."""
+    manager = master.addons
+    table = HookTable(manager)
+    register = manager.register
+
+    def registered(addon: Any) -> Any:
+        table.forget()
+        try:
+            return register(addon)  # type: ignore[no-untyped-call]
+        finally:
+            table.forget()
+
+    manager.register = registered  # type: ignore[method-assign]
+    manager.trigger_event = table.trigger_event  # type: ignore[method-assign]
+    manager.handle_lifecycle = table.handle_lifecycle  # type: ignore[method-assign]
+    master.options.changed.connect(table.forget)
+    return table
