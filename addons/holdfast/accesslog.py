@@ -15,6 +15,7 @@ from mitmproxy.http import HTTPFlow
 from holdfast.engine.failures import client_replay_failure
 from holdfast.exchange import Exchange, exchange_of, route_of, sent_status
 from holdfast.gateway import Gateway
+from holdfast.logs import line_maker
 from holdfast.marks import faults_of, fingerprint, mark
 from holdfast.policy.answer import with_fate
 from holdfast.policy.endpoint import Endpoint
@@ -66,6 +67,12 @@ class AccessLog:
             observe(flow, exchange, seconds)
         if self._gateway.profile.log.access:
             access.info("request", extra=line_of(flow, exchange, seconds))
+
+
+def hit_line(flow: HTTPFlow, exchange: Exchange) -> Callable[[str, float], None]:
+    """What writes the line of a further hit that is answered as this flow was, given its id and its seconds."""
+    write = line_maker(access, "request", line_of(flow, exchange, 0.0), ("request_id", "duration_ms"))
+    return lambda request_id, seconds: write(request_id, round(seconds * 1000, 3))
 
 
 def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:

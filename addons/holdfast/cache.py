@@ -18,6 +18,7 @@ from holdfast.caching.explaining import explained, passed_by
 from holdfast.caching.filling import SERVED, Fill, Filling
 from holdfast.caching.flow import Asked, answer_from, asked_by, storable, ttl_of, unkept, unsaid, without
 from holdfast.caching.purging import Purging
+from holdfast.caching.repeating import Repeating
 from holdfast.caching.report import CacheReport, StoreFigures, health_of, put_answer, strip
 from holdfast.caching.rewarming import Rewarming, Wanted
 from holdfast.caching.settings import CacheSettings
@@ -25,7 +26,6 @@ from holdfast.exchange import exchange_of, is_replay, route_of
 from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
 from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
 from holdfast.policy.caching.freshness import with_date
-from holdfast.policy.caching.invalidation import Resource, invalidated
 from holdfast.policy.caching.key import cache_key, uncacheable_reason
 from holdfast.policy.caching.model import CacheRules, StoredResponse
 from holdfast.policy.caching.reuse import (
@@ -77,6 +77,7 @@ class Cache:
         gateway.registry.register(StoreFigures(self._store))
         self._rewarming = Rewarming(self._warm, gateway.registry)
         self._store.on_purge(self._rewarming.purged)
+        self._repeating = Repeating(self._store, self._filling, self._report, self._rewarming, gateway)
         gateway.checks["redis"] = self._check
         self.reload(settings)
 
@@ -88,6 +89,7 @@ class Cache:
         self._purging.key_rules = self._key_rules
         self._purging.allow(settings.purge_from)
         self._rewarming.settings = settings.rewarm
+        self._repeating.reload(settings)
 
     # -- for people -------------------------------------------------------------------------------------------------
 
@@ -157,8 +159,9 @@ class Cache:
             assert lookup.response
             if isinstance(decision, StaleWhileRevalidate) or self._filling.is_due(decision, lookup.response):
                 self._filling.refresh(flow, asked, key, lookup.response)
-            self._report.serve(flow, asked, lookup.response, decision, key, self._now(), degraded=lookup.degraded)
+            status = self._report.serve(flow, asked, lookup.response, decision, key, self._now(), lookup.degraded)
             self._rewarming.note(flow, asked, key, lookup.response)
+            self._repeating.offer(flow, key, lookup, decision, status, self._rules_for(asked))
         elif isinstance(decision, GatewayTimeout):
             flow.response = as_response(only_if_cached_answer(), flow)
             exchange_of(flow)["answered"] = True
@@ -203,7 +206,7 @@ class Cache:
             return
         fill, streamed = self._fills.get(flow.id), bool(flow.response.stream)
         if fill is None:
-            await self._invalidate(flow)
+            await self._purging.answered(flow)
         elif exchange_of(flow).get("answered"):
             self._filling.release(fill)
         else:
@@ -435,15 +438,6 @@ class Cache:
 
     def _rules_for(self, asked: Asked) -> CacheRules:
         return self._rules_of_routes.get(asked.route, self._rules)
-
-    async def _invalidate(self, flow: HTTPFlow) -> None:
-        """RFC 9111, section 4.4."""
-        if "cached" in exchange_of(flow) or flow.response is None or exchange_of(flow).get("answered"):
-            return
-        asked = asked_by(flow)
-        resource = Resource(asked.scheme, asked.host, asked.target)
-        named = invalidated(asked.method, flow.response.status_code, resource, flow.response.headers.fields)
-        await self._purging.invalidate(named)
 
     async def _check(self) -> Health:
         return health_of(self._store, self._settings.store)

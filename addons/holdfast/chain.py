@@ -31,6 +31,7 @@ from holdfast.errors import Fault, ProfileError
 from holdfast.explaining.chain import explained_request
 from holdfast.failure_sink import FailureSink
 from holdfast.gateway import (
+    CountsHits,
     FaultControl,
     Gateway,
     HealthCheck,
@@ -41,6 +42,7 @@ from holdfast.gateway import (
 )
 from holdfast.guard import Guard
 from holdfast.intake import Intake
+from holdfast.lane.fast import FastLane
 from holdfast.metrics import Metrics
 from holdfast.notifier import Notifier
 from holdfast.policy.caching.model import Fields
@@ -86,6 +88,7 @@ class Chain:
     first: list[object]
     last: list[object]
     observers: list[Observer]  # shared with the access log
+    counting: list[CountsHits]  # shared with the fast lane
     members: list[Member] = field(default_factory=list)
     _given: dict[str, object] = field(default_factory=dict)  # mitmproxy's options before a profile set them
 
@@ -125,8 +128,11 @@ class Chain:
         self.gateway.leg.faults = self.gateway.faults
         self.gateway.listeners = [each.addon for each in members if isinstance(each.addon, OutcomeListener)]
         observing = Metrics | Tracing | Notifier
-        own = [Traffic(self.gateway).observe] if self.gateway.profile.admin.listen else []
-        self.observers[:] = [*own, *(each.addon.observe for each in members if isinstance(each.addon, observing))]
+        own = [Traffic(self.gateway)] if self.gateway.profile.admin.listen else []
+        watching = [*own, *(each.addon for each in members if isinstance(each.addon, observing))]
+        self.observers[:] = [each.observe for each in watching]
+        self.counting[:] = [each for each in watching if isinstance(each, CountsHits)]
+        self.gateway.forget_hits()
 
     def options(self, options: Options, after: Profile, before: Profile | None = None) -> dict[str, object]:
         """Which of mitmproxy's options this profile changes. One that it leaves open becomes what it was at first."""
@@ -160,9 +166,12 @@ def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gatewa
     gateway = Gateway(profile, leg, registry, clocks.wall, role)
     gateway.health = HealthPage(gateway).document
     upstream, observers = UpstreamLeg(gateway.leg, profile.upstream), list[Observer]()
+    counting = list[CountsHits]()
     first: list[object] = [upstream, Intake(gateway), StatusPage(gateway)]
-    last: list[object] = [AccessLog(gateway, observers), Workbench(gateway), AdminListener(gateway), Gate(gateway)]
-    chain = Chain(gateway, registry, upstream, first, last, observers)
+    gateway.lane = gateway.leg.lane = lane = FastLane(gateway, counting)
+    ends = AccessLog(gateway, observers), lane
+    last: list[object] = [*ends, Workbench(gateway), AdminListener(gateway), Gate(gateway)]
+    chain = Chain(gateway, registry, upstream, first, last, observers, counting)
     gateway.explain = chain.explain
     members = build_members(chain, profile.addons)
     for member in members:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from mitmproxy.http import HTTPFlow
 
     from holdfast.audit import Audit
+    from holdfast.exchange import Exchange
     from holdfast.outbox import Outbox
     from holdfast.policy.caching.model import Fields
+    from holdfast.policy.caching.vary import Selecting
     from holdfast.profile.settings import Profile
     from holdfast.stores import Purged
 
@@ -57,6 +59,51 @@ class Explaining(Protocol):
 
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """Of a request that nobody has sent; it has a response where an addon before would answer. Changes nothing."""
+
+
+class Hit(Protocol):
+    """An answer of the cache's that others who ask the same may get too. Times are epoch seconds."""
+
+    @property
+    def since(self) -> float:
+        """When the first got it."""
+
+    @property
+    def selecting(self) -> Selecting:
+        """What of the request has selected it."""
+
+    def holds(self, now: float) -> bool:
+        """Whether the cache would answer with it at this moment."""
+
+    def age(self, now: float) -> int:
+        """Its age, for the Age field."""
+
+    def ttl(self, now: float) -> int:
+        """Seconds for which it is fresh yet."""
+
+    def cache_status(self, ttl: int) -> str:
+        """What Cache-Status says of it with so many seconds left."""
+
+    def again(self) -> None:
+        """Somebody else has got it."""
+
+
+class HitLane(Protocol):
+    """Who answers hits before mitmproxy has read the request."""
+
+    def offer(self, flow: HTTPFlow, hit: Hit) -> None:
+        """This flow is being answered with a hit that others may get too."""
+
+    def forget(self) -> None:
+        """What was offered so far need not hold any more."""
+
+
+@runtime_checkable
+class CountsHits(Protocol):
+    """An addon that counts requests when they have ended, hits of the fast lane among them."""
+
+    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[float], None]:
+        """What is called, with the seconds that it took, for each further hit that is answered as this flow was."""
 
 
 HealthCheck = Callable[[], Awaitable[Health]]
@@ -184,6 +231,7 @@ class Gateway:
     stand_in: Callable[[HTTPFlow], Awaitable[None]] | None = None  # the understudy's `upstream_failed`, guarded
     replays: ReplayLedger | None = None
     faults: FaultControl | None = None
+    lane: HitLane | None = None
     listeners: list[OutcomeListener] = field(default_factory=list)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
@@ -194,6 +242,11 @@ class Gateway:
     addon_errors: Counter = field(init=False)
     health: HealthReport = field(init=False)  # set by the chain: (HTTP status, document)
     explain: Explain = field(init=False)  # set by the chain: method, URL, header fields -> document
+
+    def forget_hits(self) -> None:
+        """The profile has changed: the next hits go the ordinary way."""
+        if self.lane:
+            self.lane.forget()
 
     def __post_init__(self) -> None:
         self.profile_since = self.wall_clock()

@@ -10,7 +10,6 @@ import json
 import logging
 import re
 import secrets
-import uuid
 
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow, Response
@@ -20,6 +19,7 @@ from holdfast.engine.gate import close_listener
 from holdfast.exchange import exchange_of, is_replay
 from holdfast.gateway import Gateway, WouldDo
 from holdfast.marks import by_hand
+from holdfast.request_ids import new_request_id
 
 logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -49,7 +49,7 @@ class Intake:
             self._gateway.in_flight = len(self._open)
         headers = flow.request.headers
         given = headers.get("x-request-id", "")
-        exchange["request_id"] = given if _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+        exchange["request_id"] = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         headers["x-request-id"] = exchange["request_id"]
         if not _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
             headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

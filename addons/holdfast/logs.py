@@ -5,11 +5,16 @@ Fields come by `extra=`. Secrets never get here: paths are logged without their 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
+import secrets
 import sys
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import TextIO
 
 from holdfast.profile.settings import LogSettings
 
@@ -24,10 +29,13 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
 class JsonLines(logging.Formatter):
     """One JSON object a line: time (RFC 3339, UTC), level, logger, message, then the fields."""
 
+    def time(self, created: float) -> str:
+        """As a line shows it."""
+        return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, object] = {
-            "time": time,
+            "time": self.time(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -41,10 +49,46 @@ class JsonLines(logging.Formatter):
 class HumanLines(logging.Formatter):
     """`12:30:01 INFO request route=user status=200`; a trace follows on lines of its own."""
 
+    _shown = (-1, "")  # the second that was last asked for
+
+    def time(self, created: float) -> str:
+        """As a line shows it."""
+        second, shown = self._shown
+        if second != int(created):
+            shown = datetime.fromtimestamp(created, UTC).astimezone().strftime("%H:%M:%S")
+            self._shown = int(created), shown
+        return shown
+
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
-        line = f"{time} {record.levelname} {_told(record)}"
+        line = f"{self.time(record.created)} {record.levelname} {_told(record)}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """To a stream, where lines that are ready made can be added to those of one turn of the event loop."""
+
+    def __init__(self, formatter: JsonLines | HumanLines) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(formatter)
+        self._ready: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write_ready()
+        super().emit(record)
+
+    def add(self, line: str) -> None:
+        """Write this, with its line break, before the event loop waits again."""
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._write_ready)
+        self._ready.append(line)
+
+    def _write_ready(self) -> None:
+        if self._ready:
+            text = "".join(self._ready)
+            self._ready.clear()
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more: no reason to fail a request
+                self.stream.write(text)
+                self.flush()
 
 
 class EventLog(logging.Handler):
@@ -80,8 +124,62 @@ def set_up_logs(settings: LogSettings, events: logging.Handler | None = None, *,
     root = logging.getLogger("holdfast")
     root.handlers = [EventLog(events)] if events else []
     if to_stderr:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonLines() if settings.format == "json" else HumanLines())
-        root.handlers.append(handler)
+        root.handlers.append(Lines(JsonLines() if settings.format == "json" else HumanLines()))
     root.propagate = False
     root.setLevel(settings.level.upper())
+
+
+def line_maker(
+    logger: logging.Logger, message: str, fields: Mapping[str, object], varying: tuple[str, str]
+) -> Callable[[str, float], None]:
+    """What writes the INFO line of this message and these fields, with other values for two of them: a text, a number.
+
+    The text is of letters, digits and `-._~`. The line is put together from pieces where nobody but `Lines` wants it.
+    """
+    text, number = varying
+
+    def plainly(told: str, value: float) -> None:
+        logger.info(message, extra={**fields, text: told, number: value})
+
+    takers = [each for each in _handlers(logger) if not isinstance(each, EventLog)]
+    if len(takers) != 1 or type(takers[0]) is not Lines or logger.filters or takers[0].filters:
+        return plainly
+    lines = takers[0]
+    assert isinstance(lines.formatter, JsonLines | HumanLines)
+    pieces = _Pieces(lines.formatter, logger, message, fields, varying)
+    return lambda told, value: lines.add(pieces.line(told, value))
+
+
+class _Pieces:
+    """A line as what stands before, between and behind its time, its text and its number."""
+
+    def __init__(
+        self,
+        formatter: JsonLines | HumanLines,
+        logger: logging.Logger,
+        message: str,
+        fields: Mapping[str, object],
+        varying: tuple[str, str],
+    ) -> None:
+        # At random: nobody can put them into a path.
+        text, number = secrets.token_hex(16), secrets.randbelow(10**12) + 0.125
+        marks = {varying[0]: text, varying[1]: number}
+        record = logger.makeRecord(logger.name, logging.INFO, "", 0, message, (), None, extra={**fields, **marks})
+        line = formatter.format(record)
+        self._formatter = formatter
+        self._before, _, rest = line.partition(formatter.time(record.created))
+        self._until_text, _, rest = rest.partition(text)
+        self._until_number, _, self._behind = rest.partition(str(number))
+
+    def line(self, text: str, number: float) -> str:
+        now = time.time()
+        return (
+            f"{self._before}{self._formatter.time(now)}{self._until_text}{text}{self._until_number}{number}"
+            f"{self._behind}\n"
+        )
+
+
+def _handlers(logger: logging.Logger) -> list[logging.Handler]:
+    """All that its records go to."""
+    above = _handlers(logger.parent) if logger.propagate and logger.parent else []
+    return [*logger.handlers, *above]

@@ -6,6 +6,7 @@ shows. Labels are bounded: the route label, never the path; the methods of RFC 9
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from mitmproxy.http import HTTPFlow
@@ -58,10 +59,19 @@ class Metrics:
 
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
         """Called by the access log once a request; status is `none` where the client got no answer."""
-        if is_replay(exchange):
-            return  # no client's: the replayer counts its own
+        if not is_replay(exchange):  # no client's: the replayer counts its own
+            self.hit_counter(flow, exchange)(seconds)
+
+    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[float], None]:
+        """What counts this request, and those of its kind."""
         method = flow.request.method.upper()
         status = str(sent_status(flow) or "none")
         route, fate = route_of(flow), exchange["fate"]
-        self._requests.labels(route, method if method in _METHODS else "OTHER", status, fate).inc()
-        self._duration.labels(route, fate).observe(seconds)
+        requests = self._requests.labels(route, method if method in _METHODS else "OTHER", status, fate)
+        duration = self._duration.labels(route, fate)
+
+        def count(seconds: float) -> None:
+            requests.inc()
+            duration.observe(seconds)
+
+        return count

@@ -20,13 +20,14 @@ def profile_with(tmp_path: Path, addons: str) -> Path:
 
 
 async def test_the_chain_is_in_the_profiles_order_between_its_fixed_ends(tmp_path: Path) -> None:
-    """Upstream leg, intake and status page first; access log, commands, admin and gate last."""
+    """Upstream leg, intake and status page first; access log, fast lane, commands, admin and gate last."""
     file = profile_with(tmp_path, "[{failure_sink: {outbox: x.db}}, metrics, interceptor]")
     chain = build_chain(load_profile(str(file)))
     names = [str(getattr(addon, "name", "")) for addon in chain.addons]
     assert names[:3] == ["holdfast-upstream", "holdfast-intake", "holdfast-status"]
     assert names[3:-4] == ["failure_sink", "metrics", "interceptor"]
-    assert names[-4:] == ["holdfast-accesslog", "holdfast-workbench", "holdfast-admin", "holdfast-gate"]
+    assert names[-5:-3] == ["holdfast-accesslog", "holdfast-lane"]
+    assert names[-3:] == ["holdfast-workbench", "holdfast-admin", "holdfast-gate"]
     sinks = [a.inner for a in chain.addons if isinstance(a, Guard) and isinstance(a.inner, FailureSink)]
     assert [chain.gateway.sink] == sinks
 

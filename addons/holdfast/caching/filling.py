@@ -38,6 +38,7 @@ BACK_OFF = (1.0, 30.0)  # seconds for which a failing upstream is not asked agai
 POINTLESS = 120.0  # seconds for which requests for what could not be stored do not wait for each other
 LOOK_AGAIN = 0.05  # seconds; another process does not tell when it is done
 _BACKED_OFF = 10_000
+ELSEWHERE = 0.5  # seconds for which a refresh by another process is taken to go on
 SERVED = (Fresh, StaleAllowed, StaleWhileRevalidate, StaleIfError)
 type Served = Fresh | StaleAllowed | StaleWhileRevalidate | StaleIfError
 type Deciding = Callable[[Asked, str, Lookup], Reuse]
@@ -68,6 +69,7 @@ class Filling:
         self._leg = gateway.leg
         self._coalescing = Coalescing(gateway.leg.clock)
         self._backed_off: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key -> (until, for how long)
+        self._refreshing: dict[str, float] = {}  # key -> until when
 
     # -- one for many -----------------------------------------------------------------------------------------------
 
@@ -140,7 +142,9 @@ class Filling:
         seconds = self._leg.plan(asked.route).bounds.deadline + 5.0
         token = await self._store.lock(f"refresh {key}", seconds=seconds)
         if token is None:
+            self._note_refresh(key, self._leg.clock() + ELSEWHERE)
             return None
+        self._note_refresh(key, math.inf)
         try:
             newer = math.nextafter(stored.response_time, math.inf) if stored else 0.0
             found = (await self._store.get(key, asked.fields, fresh_enough=newer)).response if stored else None
@@ -148,7 +152,18 @@ class Filling:
                 return None
             return await self._sent(request, mode, asked, key)
         finally:
+            self._refreshing.pop(key, None)
             await self._store.unlock(f"refresh {key}", token)
+
+    def is_refreshing(self, key: str) -> bool:
+        """Whether it is being fetched anew, here or, as far as is known, by another process."""
+        return self._leg.clock() < self._refreshing.get(key, 0.0)
+
+    def _note_refresh(self, key: str, until: float) -> None:
+        if len(self._refreshing) >= _BACKED_OFF:
+            now = self._leg.clock()
+            self._refreshing = {key: until for key, until in self._refreshing.items() if until > now}
+        self._refreshing[key] = until
 
     async def fetched_anew(self, flow: HTTPFlow, asked: Asked, key: str) -> HTTPFlow:
         """The whole response, whoever else is fetching it."""

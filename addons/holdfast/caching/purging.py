@@ -11,11 +11,11 @@ from mitmproxy.http import HTTPFlow
 from prometheus_client import CollectorRegistry, Counter
 
 from holdfast.answering import as_response
-from holdfast.caching.flow import Asked
+from holdfast.caching.flow import Asked, asked_by
 from holdfast.errors import StoreUnavailable
 from holdfast.exchange import exchange_of
 from holdfast.policy.answer import Answer, problem
-from holdfast.policy.caching.invalidation import Resource
+from holdfast.policy.caching.invalidation import Resource, invalidated
 from holdfast.policy.caching.key import KeyRules, cache_key, key_of_url
 from holdfast.policy.caching.tags import tags_named
 from holdfast.stores import EVERYTHING, Purged, Store, url_tag
@@ -66,6 +66,15 @@ class Purging:
             await self._store.purge([url_tag(key) for key in keys], soft=soft)
         except StoreUnavailable as error:
             logger.warning("stored responses not invalidated", extra={"keys": len(keys), "error": str(error)})
+
+    async def answered(self, flow: HTTPFlow) -> None:
+        """What an answer that the cache has no part in invalidates (RFC 9111, section 4.4)."""
+        if "cached" in exchange_of(flow) or flow.response is None or exchange_of(flow).get("answered"):
+            return
+        asked = asked_by(flow)
+        resource = Resource(asked.scheme, asked.host, asked.target)
+        named = invalidated(asked.method, flow.response.status_code, resource, flow.response.headers.fields)
+        await self.invalidate(named)
 
     # -- the method PURGE -------------------------------------------------------------------------------------------
 

@@ -36,11 +36,11 @@ class CacheReport:
         decision: Served,
         key: str,
         now: float,
+        degraded: str = "",
         *,
         collapsed: bool = False,
         fwd_status: int | None = None,
-        degraded: str = "",
-    ) -> None:
+    ) -> CacheStatus:
         """Answer from what is stored; `degraded` is why the store could not be asked as it should be."""
         answer = answer_from(stored, asked, now)
         stale = not isinstance(decision, Fresh)
@@ -58,6 +58,7 @@ class CacheReport:
         tell(answer, status)
         put_answer(flow, answer)
         self.results.labels("stale" if stale else "hit").inc()
+        return status
 
     def passed(self, flow: HTTPFlow, decision: Pass) -> None:
         """The cache has no part in this request."""

@@ -48,6 +48,7 @@ class RouteCacheSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     grace_on_error: Annotated[Duration | None, Meta(description="Stale, while the upstream fails.")] = None
     shared_cookies: Annotated[bool | None, Meta(description="Whether Set-Cookie is kept as anything else.")] = None
     obey_requests: Annotated[bool | None, Meta(description="Whether a client's Cache-Control decides.")] = None
+    fast_lane: Annotated[bool | None, Meta(description="Whether hits may pass mitmproxy by.")] = None
 
     def over(self, rules: CacheRules) -> CacheRules:
         """The rules of this route, given those of all."""
@@ -121,6 +122,9 @@ class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             description="Addresses and networks whose PURGE requests purge; none: PURGE goes upstream like any method."
         ),
     ] = ()
+    fast_lane: Annotated[
+        bool, Meta(description="Whether hits over HTTP/1.1 may pass mitmproxy by, while no addon needs to see them.")
+    ] = True
     rewarm: Annotated[
         RewarmSettings | None, Meta(description="Fetch anew what a purge touched; `null`: when it is asked for.")
     ] = None

@@ -65,6 +65,7 @@ class ClientHttp1(Http1Server):
         self._finished = False  # the client will send no more, but may still read
         self._flooded = False  # it has sent more behind its request than is kept
         self._lingering = Lingering(self.conn, self._alarm)
+        self.head = b""  # of the last request, as it came
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if not isinstance(event, TimerFired):
@@ -87,6 +88,11 @@ class ClientHttp1(Http1Server):
         self._header_begun = False
         self._alarm.disarm()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the next byte would be the first of a request."""
+        return self.state == self.read_headers and not self.buf
+
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
         """As stock, within bounds of time and size, and by the rules of `policy.request_faults`."""
         if isinstance(event, events.ConnectionClosed):
@@ -97,6 +103,7 @@ class ClientHttp1(Http1Server):
             yield from self._await_header()
             return
         self.end_header()
+        self.head = head
         fault = HEADER_TOO_LARGE if len(head) > self._leg.client.max_header else http1_fault(head)
         if not fault:
             try:

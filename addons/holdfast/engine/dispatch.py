@@ -36,16 +36,28 @@ class HookTable:
         self._groups: dict[str, Groups] = {}
         self._chain: list[Any] = []
         self._length = 0  # of the chain, which is added to in place, or replaced
+        self._version = 0
 
     def forget(self, updated: object = None) -> None:
         """Something has changed: look again."""
         self._groups = {}
+        self._version += 1
+
+    @property
+    def version(self) -> int:
+        """Another one after each change."""
+        chain = self._manager.chain
+        if chain is not self._chain or len(chain) != self._length:
+            self._chain, self._length = chain, len(chain)
+            self.forget()
+        return self._version
 
     def groups(self, kind: type[Hook]) -> Groups:
         """The handlers of this event, in order."""
         chain = self._manager.chain
         if chain is not self._chain or len(chain) != self._length:
-            self._chain, self._length, self._groups = chain, len(chain), {}
+            self._chain, self._length = chain, len(chain)
+            self.forget()
         found = self._groups.get(kind.name)
         if found is None:
             found = self._groups[kind.name] = tuple(self._look(kind))
@@ -113,3 +125,9 @@ def dispatch_by_table(master: Master) -> HookTable:
     manager.handle_lifecycle = table.handle_lifecycle  # type: ignore[method-assign]
     master.options.changed.connect(table.forget)
     return table
+
+
+def table_of(manager: AddonManager) -> HookTable | None:
+    """The table that events of this manager go by, if they do."""
+    table = getattr(manager.trigger_event, "__self__", None)
+    return table if isinstance(table, HookTable) else None

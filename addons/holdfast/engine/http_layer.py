@@ -37,6 +37,7 @@ from holdfast.engine.connections import UpstreamConnection, open_upstream
 from holdfast.engine.faulty_stream import FaultyStream
 from holdfast.engine.leg import Leg
 from holdfast.engine.pacing import is_slow
+from holdfast.engine.shortcut import Shortcut
 from holdfast.engine.stream import ResilientStream
 from holdfast.engine.timers import OF_THE_CONNECTION, TimerFired
 from holdfast.engine.upstream_http1 import UpstreamHttp1
@@ -57,6 +58,7 @@ class ResilientLayer(HttpLayer):
         self._pauses: dict[FaultyStream, Pause] = {}
         self._first = b""  # of a client that has not said yet which HTTP it speaks
         self._undecided = False
+        self.shortcut: Shortcut | None = None  # of this connection, if there is one
 
     # -- the client -------------------------------------------------------------------------------------------------
 
@@ -69,8 +71,8 @@ class ResilientLayer(HttpLayer):
             return
         elif isinstance(event, events.ConnectionClosed) and self.context.client.timestamp_end:
             yield from self._client_gone()
-        elif self._undecided and isinstance(event, events.DataReceived) and event.connection is self.context.client:
-            yield from self._decide(event)
+        elif isinstance(event, events.DataReceived) and event.connection is self.context.client:
+            yield from self._from_client(event)
         else:
             yield from super()._handle_event(event)
             if isinstance(event, events.ConnectionClosed) and event.connection is self.context.client:
@@ -86,6 +88,30 @@ class ResilientLayer(HttpLayer):
             self.connections[client] = ClientHttp1(self.context.fork(), self.leg)
             self._undecided = True
         yield from super()._handle_event(events.Start())
+
+    def _from_client(self, event: events.DataReceived) -> CommandGenerator[None]:
+        if self.shortcut and self.shortcut.from_layer:
+            answers, rest = self.shortcut.take(event.data)
+            if answers:
+                yield commands.SendData(event.connection, b"".join(answers))
+            if not rest:
+                return
+            event = events.DataReceived(event.connection, rest)
+        if self._undecided:
+            yield from self._decide(event)
+        else:
+            yield from super()._handle_event(event)
+
+    def is_between_requests(self) -> bool:
+        """Whether the client speaks HTTP/1, and nothing of a request or an answer is under way."""
+        http = self.connections.get(self.context.client)
+        return isinstance(http, ClientHttp1) and http.is_idle and not self.streams and not self._first
+
+    @property
+    def request_head(self) -> bytes:
+        """The header of the last request of an HTTP/1 client, as it came."""
+        http = self.connections[self.context.client]
+        return http.head if isinstance(http, ClientHttp1) else b""
 
     def _decide(self, event: events.DataReceived) -> CommandGenerator[None]:
         """HTTP/2 without having agreed on it: prior knowledge, by its preface (RFC 9113, section 3.3)."""

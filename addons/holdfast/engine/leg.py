@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from holdfast.engine.plan import EVERYWHERE, ClientBounds, Plan, build_plans, client_bounds
+from holdfast.engine.shortcut import Answering
 from holdfast.engine.timers import Timers
 from holdfast.policy.breaker import Breaker, BreakerRules
 from holdfast.policy.endpoint import Endpoint, parse_endpoint
@@ -48,6 +49,7 @@ class Leg:
     jitter: Callable[[], float] = random.random
     spooling: SpoolRoom | None = None  # for streamed bodies, where somebody wants to capture them
     faults: FaultSource | None = None  # where the profile has the addon for it
+    lane: Answering | None = None  # for hits
     unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)

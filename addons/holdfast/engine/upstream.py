@@ -22,6 +22,7 @@ from holdfast.engine.http_layer import ResilientLayer
 from holdfast.engine.leg import Leg
 from holdfast.engine.pacing import client_connection, pace
 from holdfast.engine.resolver import Resolver
+from holdfast.engine.shortcut import shorten
 from holdfast.engine.watch import Watch
 from holdfast.exchange import exchange_of
 from holdfast.policy.endpoint import Endpoint
@@ -86,7 +87,8 @@ class UpstreamLeg:
         context.server.address = first.address
         context.server.tls = first.tls
         context.server.sni = first.host if first.tls else None
-        if starts_like_tls_record(nextlayer.data_client()):
+        has_tls = starts_like_tls_record(nextlayer.data_client())
+        if has_tls:
             tls = ClientTls(context, self._leg)
             tls.child_layer = http = ResilientLayer(context, self._leg)
             nextlayer.layer = tls
@@ -95,6 +97,7 @@ class UpstreamLeg:
         handler = client_connection(context.client.id)
         if handler:
             pace(handler, http)
+            shorten(self._leg.lane, handler, http, tls=has_tls)
 
     def server_connect_error(self, data: ServerConnectionHookData) -> None:
         # Stock keeps the entry of a failed connection until the client leaves: with a dead upstream and a client

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 Fields = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StoredResponse:
     """A complete response as it may be kept. Its header has no hop-by-hop fields."""
 

@@ -154,6 +154,14 @@ def decide(
     return Miss(found.because, found.fwd)
 
 
+def good_for(stored: StoredResponse, decision: Fresh | StaleWhileRevalidate, now: float, rules: CacheRules) -> float:
+    """For how many seconds a request without wishes of its own is answered so, if nothing happens meanwhile."""
+    if isinstance(decision, Fresh):
+        return decision.ttl
+    policy = policy_of(stored.headers, rules)
+    return windows(policy, lifetime(stored, policy, rules), rules).while_revalidate + decision.ttl
+
+
 def requested(request: Fields, rules: CacheRules) -> Directives:
     """The request's directives; Pragma only without Cache-Control (RFC 9111, section 5.4)."""
     lines = lines_of(request, b"cache-control")
