@@ -29,7 +29,7 @@ from holdfast.policy.answer import (
     withheld_answer,
 )
 from holdfast.policy.caching.invalidation import is_safe
-from holdfast.policy.failure import WITHHELD, Failure
+from holdfast.policy.failure import WITHHELD, Failure, named_status
 from holdfast.policy.grpc import is_grpc
 from holdfast.policy.hop_by_hop import asks_for_upgrade
 from holdfast.profile.values import Duration
@@ -169,7 +169,8 @@ class Interceptor:
         exchange = exchange_of(flow)
         if "cached" in exchange or _is_nobodys(flow):
             return  # the cache has an answer: nobody need know of the failure
-        status = flow.response.status_code if flow.response else None
+        # No response: it was let go for another attempt, for which there was no server any more.
+        status = flow.response.status_code if flow.response else named_status(exchange["error"])
         failure = Failure(exchange["error"], exchange["detail"], status)
         rules = self._rules(flow)
         if failure.kind not in rules.on:

@@ -172,3 +172,14 @@ async def test_a_health_check_takes_a_server_out_and_in_again(tmp_path: Path, si
                 return await open_servers() == [0.0, 0.0]
 
             await until(taken_in, within=8, what="it to be taken in again")
+
+
+async def test_a_circuit_that_opens_between_two_attempts_loses_no_request(tmp_path: Path) -> None:
+    """The 503 has been let go for another attempt, for which there is no server any more: it is captured."""
+    async with MisbehavingOrigin(Answer(503)) as origin:
+        made = behind(origin.url, upstream__breaker={"max_fails": 4, "fail_timeout": "30s"})
+        async with Gateway(tmp_path, made=made) as gateway, raw.RawClient(gateway.port) as client:
+            answers = [await client.request("GET", "/api/users") for _ in range(4)]
+            assert [answer.status for answer in answers] == [503] * 4
+            assert all(answer.capture_id for answer in answers)
+            assert len(await gateway.captures()) == 4

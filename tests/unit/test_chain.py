@@ -25,7 +25,7 @@ async def test_the_chain_is_in_the_profiles_order_between_its_fixed_ends(tmp_pat
     chain = build_chain(load_profile(str(file)))
     names = [str(getattr(addon, "name", "")) for addon in chain.addons]
     assert names[:3] == ["holdfast-upstream", "holdfast-intake", "holdfast-status"]
-    assert names[3:-4] == ["failure_sink", "metrics", "interceptor"]
+    assert names[3:-5] == ["failure_sink", "metrics", "interceptor"]
     assert names[-5:-3] == ["holdfast-accesslog", "holdfast-lane"]
     assert names[-3:] == ["holdfast-workbench", "holdfast-admin", "holdfast-gate"]
     sinks = [a.inner for a in chain.addons if isinstance(a, Guard) and isinstance(a.inner, FailureSink)]

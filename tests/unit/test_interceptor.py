@@ -93,6 +93,17 @@ async def test_a_failure_that_is_not_listed_is_left_alone() -> None:
     assert sink.stored == []
 
 
+async def test_an_answer_that_was_let_go_for_another_attempt_is_still_a_failure() -> None:
+    """The circuit opens while a 503 is about to be tried again: there is no answer any more, and no other attempt."""
+    flow = tflow.tflow()
+    exchange_of(flow).update(error="http_503", detail="the upstream answered 503", not_retried="breaker")
+    sink = Sink()
+    gateway: Any = SimpleNamespace(sink=sink, stand_in=None)
+    await Interceptor(InterceptorSettings(), gateway).upstream_failed(flow)
+    assert [(failure.kind, failure.status) for failure in sink.stored] == [("503", 503)]
+    assert exchange_of(flow)["capture_id"] == "the-id"
+
+
 async def test_a_route_may_have_a_list_of_its_own() -> None:
     """Per route: what is left out is as for all."""
     settings = InterceptorSettings(on=("connect",), routes={"user": RouteAnswer(on=("503",))})

@@ -73,6 +73,12 @@ NOT_PROCESSED = Failure("destination_unavailable", "the upstream did not take th
 NO_HTTP2 = "the upstream does not speak HTTP/2"
 
 
+def named_status(error: str) -> int | None:
+    """The status in `http_502` and the like, which is still known where the answer itself has been let go."""
+    digits = error.removeprefix("http_")
+    return int(digits) if digits.isdigit() else None
+
+
 def answered_with(status: int) -> Failure:
     """The upstream answered, with a status that counts as a failure."""
     return Failure(f"http_{status}", f"the upstream answered {status}", status)
