@@ -47,7 +47,9 @@ class RepeatableHit:
         if not self.since <= now < self.until:
             return False
         found = self.store.repeat(self.key, self.selecting)
-        if found is None or found.soft or found.degraded or found.response is not self.stored():
+        if found is None or found.response is None or found.response is not self.stored():
+            return False
+        if found.soft or found.degraded:
             return False
         return not self.stale or self.filling.is_refreshing(self.key)
 
