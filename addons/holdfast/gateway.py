@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -187,6 +188,7 @@ class Gateway:
     listeners: list[OutcomeListener] = field(default_factory=list)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
+    serving: asyncio.Event = field(default_factory=asyncio.Event)  # set once all addons run, mitmproxy's own too
     in_flight: int = 0
     minutes: Minutes = field(default_factory=Minutes)  # what became of the requests of the last hour
     profile_since: float = field(init=False)  # wall-clock time at which the profile took over
