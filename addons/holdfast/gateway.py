@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, Counter
 from holdfast.engine.leg import Leg
 from holdfast.errors import Fault
 from holdfast.policy.failure import Failure
-from holdfast.policy.faults import Injection, Place
 from holdfast.policy.minutes import Minutes
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from holdfast.audit import Audit
     from holdfast.outbox import Outbox
     from holdfast.policy.caching.model import Fields
+    from holdfast.policy.faults import Injection, Place
     from holdfast.profile.settings import Profile
     from holdfast.stores import Purged
 

@@ -14,12 +14,9 @@ import logging
 import os
 import socket
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from mitmproxy.utils import asyncio_utils
-from mitmproxy.version import VERSION
-from prometheus_client import Gauge, ProcessCollector
 
 from holdfast.ending import end_process
 from holdfast.gateway import Gateway
@@ -42,9 +39,6 @@ class AdminListener:
         self._sockets: list[socket.socket] = []
         self._server: HTTPServer | None = None
         self._task: asyncio.Task[None] | None = None
-        info = Gauge("holdfast_build_info", "Always 1.", ["version", "mitmproxy"], registry=gateway.registry)
-        info.labels(version("holdfast"), VERSION).set(1)
-        ProcessCollector(registry=gateway.registry)  # process_start_time_seconds, memory, CPU time, open files
 
     def running(self) -> None:
         listen = self._gateway.profile.admin.listen

@@ -19,6 +19,7 @@ from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 from mitmproxy.utils import asyncio_utils
 
 from holdfast.ending import end_process
+from holdfast.garbage import resume
 from holdfast.gateway import Gateway
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,11 @@ class Gate:
             await self._open()
         self._gateway.phase = "serving"
         # Those behind this one have their turn first: requests need what they set up.
-        asyncio.get_running_loop().call_soon(self._gateway.serving.set)
+        asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._gateway.serving.set()
+        resume()
 
     async def _open(self) -> None:
         if not ctx.options.server:
