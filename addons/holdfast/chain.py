@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mitmproxy.hooks import all_hooks
 from mitmproxy.options import Options
@@ -28,8 +28,6 @@ from holdfast.engine.pacing import client_connection
 from holdfast.engine.timers import Timers
 from holdfast.engine.upstream import UpstreamLeg, engine_options
 from holdfast.errors import Fault, ProfileError
-from holdfast.explaining.chain import explained_request
-from holdfast.failure_sink import FailureSink
 from holdfast.gateway import (
     CountsHits,
     FaultControl,
@@ -43,16 +41,14 @@ from holdfast.gateway import (
 from holdfast.guard import Guard
 from holdfast.intake import Intake
 from holdfast.lane.fast import FastLane
-from holdfast.metrics import Metrics
-from holdfast.notifier import Notifier
-from holdfast.policy.caching.model import Fields
 from holdfast.profile.entries import path_of
 from holdfast.profile.settings import AddonEntry, Profile
-from holdfast.registry import resolve, settings_class
+from holdfast.registry import is_built_in, resolve, settings_class
 from holdfast.status import StatusPage
-from holdfast.tracing import Tracing
-from holdfast.understudy import Understudy
 from holdfast.workbench.commands import Workbench
+
+if TYPE_CHECKING:
+    from holdfast.policy.caching.model import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class Member:
     """An addon of the profile behind its guard, and what its constructor wants to add to metrics and health page."""
 
     entry: AddonEntry
-    addon: object
+    addon: Any
     guard: Guard
     collectors: list[Collector]
     checks: dict[str, HealthCheck]
@@ -117,19 +113,19 @@ class Chain:
         for each in members:
             checks.update(each.checks)
         self.members = members
-        sink = next((each.addon for each in members if isinstance(each.addon, FailureSink)), None)
+        sink = next((each.addon for each in members if is_built_in(each.addon, "failure_sink")), None)
         self.gateway.sink, self.gateway.leg.spooling = sink, sink.spooling if sink else None
         self.gateway.cache = next((each.addon for each in members if isinstance(each.addon, ResponseCache)), None)
         self.gateway.router = next((each.addon for each in members if isinstance(each.addon, RouteNaming)), None)
         self.gateway.replays = next((each.addon for each in members if isinstance(each.addon, ReplayLedger)), None)
-        understudies = [each.guard for each in members if isinstance(each.addon, Understudy)]
+        understudies = [each.guard for each in members if is_built_in(each.addon, "understudy")]
         self.gateway.stand_in = understudies[0].upstream_failed if understudies else None
         self.gateway.faults = next((each.addon for each in members if isinstance(each.addon, FaultControl)), None)
         self.gateway.leg.faults = self.gateway.faults
         self.gateway.listeners = [each.addon for each in members if isinstance(each.addon, OutcomeListener)]
-        observing = Metrics | Tracing | Notifier
         own = [Traffic(self.gateway)] if self.gateway.profile.admin.listen else []
-        watching = [*own, *(each.addon for each in members if isinstance(each.addon, observing))]
+        observing = [each.addon for each in members if is_built_in(each.addon, "metrics", "tracing", "notifier")]
+        watching = [*own, *observing]
         self.observers[:] = [each.observe for each in watching]
         self.counting[:] = [each for each in watching if isinstance(each, CountsHits)]
         self.gateway.forget_hits()
@@ -151,6 +147,8 @@ class Chain:
 
     async def explain(self, method: str, url: str, fields: Fields) -> dict[str, Any]:
         """What all of them would do with a request. ValueError for what is none."""
+        from holdfast.explaining.chain import explained_request  # few are ever asked
+
         named = [(member.entry.name, member.addon) for member in self.members]
         return await explained_request(self.gateway, self.first, named, method, url, fields)
 

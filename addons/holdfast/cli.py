@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from holdfast.commands.captures.arguments import add_captures
 from holdfast.commands.fault_arguments import add_faults
 from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
+from holdfast.garbage import pause
 
 DEFAULT_PROFILE = "sidecar"
 _ELSEWHERE = {"captures": "captures.acting", "profiles": "check"}
@@ -48,6 +49,8 @@ def _call(args: argparse.Namespace) -> int:
 
         main_origin(args.host, args.port)
         return 0
+    if command in ("run", "consume"):
+        pause()
     if command == "check" and _plays(args):
         command = "rehearse"
     module = importlib.import_module(f"holdfast.commands.{_ELSEWHERE.get(command, command)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from prometheus_client import CollectorRegistry, Counter
 from holdfast.engine.leg import Leg
 from holdfast.errors import Fault
 from holdfast.policy.failure import Failure
-from holdfast.policy.faults import Injection, Place
 from holdfast.policy.minutes import Minutes
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.outbox import Outbox
     from holdfast.policy.caching.model import Fields
     from holdfast.policy.caching.vary import Selecting
+    from holdfast.policy.faults import Injection, Place
     from holdfast.profile.settings import Profile
     from holdfast.stores import Purged
 
@@ -235,6 +236,7 @@ class Gateway:
     listeners: list[OutcomeListener] = field(default_factory=list)
     checks: dict[str, HealthCheck] = field(default_factory=dict)
     phase: Literal["starting", "serving", "draining"] = "starting"
+    serving: asyncio.Event = field(default_factory=asyncio.Event)  # set once all addons run, mitmproxy's own too
     in_flight: int = 0
     minutes: Minutes = field(default_factory=Minutes)  # what became of the requests of the last hour
     profile_since: float = field(init=False)  # wall-clock time at which the profile took over

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +57,13 @@ def resolve(name_or_path: str) -> AddonType:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name_or_path):
         return _imported(name_or_path, entry.load)
     raise LookupError(f"there is no addon named {name_or_path!r}")
+
+
+def is_built_in(addon: object, *names: str) -> bool:
+    """Whether it is an object of one of these built-in addons' classes. Asking imports none of them."""
+    places = (BUILT_IN[name] for name in names)
+    classes = (getattr(sys.modules.get(module), attribute, None) for module, attribute in places)
+    return isinstance(addon, tuple(found for found in classes if found))
 
 
 def settings_class(addon: AddonType) -> type[Struct] | None:

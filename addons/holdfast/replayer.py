@@ -15,29 +15,29 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from mitmproxy.http import HTTPFlow
 from mitmproxy.utils import asyncio_utils
 from prometheus_client import Counter
 
-from holdfast.audit import Audit, AuditStats
-from holdfast.audit.opening import open_audit
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.exchange import exchange_of
 from holdfast.failure_sink import FailureSinkSettings, settings_in
 from holdfast.gateway import HAS_ANSWER, Gateway, Health, Settled, WouldDo
-from holdfast.notifying.callbacks import Callbacks
-from holdfast.notifying.documents import outcome_document
-from holdfast.notifying.posting import poster
 from holdfast.policy.replaying.verdict import ReplayRules
-from holdfast.replay.opening import open_source
-from holdfast.replay.preparing import Preparation
 from holdfast.replay.queues import Queues
-from holdfast.replay.replayer import Replayer, ReplayLimits
 from holdfast.replay.report import ReplayFigures, ReplayReport
-from holdfast.replay.sending import ChainSender, Sent, answer_of
 from holdfast.replay.settings import ReplayerSettings
-from holdfast.replay.source import Source, SourceHealth
+
+if TYPE_CHECKING:
+    from holdfast.audit import Audit, AuditStats
+    from holdfast.notifying.callbacks import Callbacks
+    from holdfast.replay.preparing import Preparation
+    from holdfast.replay.replayer import Replayer
+    from holdfast.replay.sending import ChainSender, Sent
+    from holdfast.replay.source import Source, SourceHealth
 
 logger = logging.getLogger(__name__)
 _FIGURES_EVERY = 2.0
@@ -45,6 +45,7 @@ _PRUNE_EVERY = 300.0
 _OUTBOX_EVERY = 0.1
 _CALLBACK = 5.0  # seconds for one try to post an outcome
 _AGAIN = 2.0  # seconds between two tries to open the audit store
+_LATER = ("holdfast.audit.opening", "holdfast.replay.opening", "holdfast.replay.replayer", "holdfast.replay.preparing")
 
 
 class ReplayerAddon:
@@ -61,10 +62,8 @@ class ReplayerAddon:
         self._source: Source | None = None
         self._replayer: Replayer | None = None
         self._queues = Queues(gateway.leg, settings.pace(), lambda: gateway.in_flight)
-        self._sender = ChainSender(gateway, int(settings.answer_body), gateway.wall_clock)
-        self._preparation = Preparation(
-            settings.request_rules(), self._seal_key, continues_spans=lambda: not _traces(gateway)
-        )
+        self._sender: ChainSender | None = None
+        self._preparation: Preparation | None = None
         self._keys = settings.signing_keys()
         self._has_keys = asyncio.Event()
         self._note_keys()
@@ -89,8 +88,10 @@ class ReplayerAddon:
         if self._callbacks:
             self._callbacks.keys = self._keys
         self._queues.follow(settings.pace())
-        self._sender.body_kept = int(settings.answer_body)
-        self._preparation.rules = settings.request_rules()
+        if self._sender:
+            self._sender.body_kept = int(settings.answer_body)
+        if self._preparation:
+            self._preparation.rules = settings.request_rules()
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -152,6 +153,9 @@ class ReplayerAddon:
             self._fault = f"nothing is replayed: {error}"
 
     async def _replay(self) -> None:
+        await self._gateway.serving.wait()  # no client should wait for what is only needed behind its back
+        for module in _LATER:
+            await asyncio.to_thread(import_module, module)
         sink = settings_in(self._gateway.profile)
         audit = await self._opened()
         self._audit, self._fault = audit, ""
@@ -162,7 +166,16 @@ class ReplayerAddon:
         if not self._replays_here(sink):
             return
         assert sink
+        from holdfast.replay.opening import open_source
+        from holdfast.replay.preparing import Preparation
+        from holdfast.replay.replayer import Replayer, ReplayLimits
+        from holdfast.replay.sending import ChainSender
+
         self._source = open_source(sink, self._settings.kafka, self._gateway)
+        self._sender = ChainSender(self._gateway, int(self._settings.answer_body), self._gateway.wall_clock)
+        self._preparation = Preparation(
+            self._settings.request_rules(), self._seal_key, continues_spans=lambda: not _traces(self._gateway)
+        )
         self._replayer = Replayer(
             self._source,
             audit,
@@ -205,6 +218,8 @@ class ReplayerAddon:
 
     async def _opened(self) -> Audit:
         """An audit store that is away is waited for."""
+        from holdfast.audit.opening import open_audit
+
         warned = False
         while True:
             try:
@@ -246,12 +261,18 @@ class ReplayerAddon:
         url = self._settings.callback_url(settled.route)
         if url is None:
             return None
+        from holdfast.notifying.documents import outcome_document
+        from holdfast.replay.sending import answer_of
+
         told = answer_of(sent.log) if sent and self._settings.shows_answer(settled.route) else None
         return url, outcome_document(settled, told)
 
     async def _call_back(self, audit: Audit) -> None:
         """Once there are keys to sign with."""
         await self._has_keys.wait()
+        from holdfast.notifying.callbacks import Callbacks
+        from holdfast.notifying.posting import poster
+
         self._callbacks = Callbacks(
             audit.callbacks,
             self._keys,

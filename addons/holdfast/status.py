@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mitmproxy.http import HTTPFlow, Response
 
-from holdfast.audit import AttemptLog
-from holdfast.captures import Capture
-from holdfast.captures.documents import answer
-from holdfast.captures.opening import GatewayCaptures
 from holdfast.errors import StoreUnavailable
 from holdfast.exchange import exchange_of
 from holdfast.gateway import Gateway, WouldDo
 from holdfast.policy.answer import PROBLEM, STATUS_PATH
 from holdfast.policy.uuid7 import is_uuid
+
+if TYPE_CHECKING:
+    from holdfast.audit import AttemptLog
+    from holdfast.captures import Capture
+    from holdfast.captures.opening import GatewayCaptures
+    from holdfast.captures.view import Captures
 
 SOONEST, LATEST, USUAL = 1, 300, 5  # seconds of Retry-After
 _SHOWN = {"published": "pending", "parked": "dead"}  # differences that are for whoever runs the gateway
@@ -36,7 +38,7 @@ class StatusPage:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._stores = GatewayCaptures(gateway)
+        self._stores: GatewayCaptures | None = None
 
     async def requestheaders(self, flow: HTTPFlow) -> None:
         if flow.response or "replay" in exchange_of(flow) or not self._is_asked(flow):
@@ -63,11 +65,19 @@ class StatusPage:
         return self._gateway.sink is not None and flow.request.path.startswith(STATUS_PATH)
 
     def done(self) -> None:
-        self._stores.close()
+        if self._stores:
+            self._stores.close()
+
+    def _captures(self) -> Captures | None:
+        if self._stores is None:
+            from holdfast.captures.opening import GatewayCaptures  # a gateway that captures nothing needs none of it
+
+            self._stores = GatewayCaptures(self._gateway)
+        return self._stores.captures()
 
     async def _found(self, capture_id: str) -> tuple[dict[str, Any], dict[str, str]]:
         """The document and header fields."""
-        captures = self._stores.captures()
+        captures = self._captures()
         capture = await captures.get(capture_id) if captures else None
         if captures is None or capture is None:
             return _NOT_FOUND, {}
@@ -92,6 +102,8 @@ class StatusPage:
 
 
 def _last(attempts: list[AttemptLog]) -> dict[str, Any] | None:
+    from holdfast.captures.documents import answer
+
     last = attempts[-1] if attempts else None
     return answer(last.status, last.headers, last.body, last.body_truncated) if last and last.status else None
 

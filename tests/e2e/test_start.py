@@ -1,13 +1,15 @@
-"""The first moments of `holdfast run`: no request is ever answered without the chain."""
+"""The first moments of a gateway: no request is ever answered without the chain."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from holdfast.testing import MisbehavingOrigin
 from tests.e2e import raw
-from tests.e2e.harness import Gateway, profile, until
+from tests.e2e.harness import Front, Gateway, profile, until
 
 SLOW_ADDON = """
 import time
@@ -22,13 +24,17 @@ class SlowToLoad:
 """
 
 
-async def test_no_request_is_answered_without_the_chain(tmp_path: Path) -> None:
-    """Clients knock from before the start, while slow addons load: whatever is answered carries the chain's id."""
+@pytest.mark.parametrize("front", ["run", "mitmdump"])
+async def test_no_request_is_answered_without_the_chain(tmp_path: Path, front: Front) -> None:
+    """Clients knock from before the start, while slow addons load: whatever is answered carries the chain's id.
+
+    Nor does a client that comes before mitmproxy's own addons have started make it end with an error.
+    """
     (tmp_path / "slow_addon.py").write_text(SLOW_ADDON)
     async with MisbehavingOrigin() as origin:
         made = profile(origin.url)
         made["addons"].append({"use": "slow_addon:SlowToLoad"})
-        gateway = Gateway(tmp_path, origin.url, made=made)
+        gateway = Gateway(tmp_path, origin.url, front=front, made=made)
         answers: list[raw.Answer] = []
         knocking = [asyncio.create_task(knock(gateway, answers)) for _ in range(8)]
         try:

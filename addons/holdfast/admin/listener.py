@@ -1,20 +1,32 @@
-"""Starts the control surface with the chain and stops it with it: a tornado server on mitmproxy's event loop."""
+"""Starts the control surface with the chain and stops it with it.
+
+Its address is taken before the gateway serves, so that one that cannot be had is told at start. Who calls is answered
+once the gateway serves: the web server, and all it shows, take as long to load as the rest of the chain, and no client
+should wait for them.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
 import logging
-from importlib.metadata import version
+import os
+import socket
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from prometheus_client import Gauge, ProcessCollector
-from tornado.httpserver import HTTPServer
-from tornado.web import Application
+from mitmproxy.utils import asyncio_utils
 
-from holdfast.admin.pages import routes
 from holdfast.ending import end_process
 from holdfast.gateway import Gateway
 from holdfast.policy.endpoint import base_url, parse_listen
 
+if TYPE_CHECKING:
+    from tornado.httpserver import HTTPServer
+
 logger = logging.getLogger(__name__)
+_BACKLOG = 128
 
 
 class AdminListener:
@@ -24,26 +36,62 @@ class AdminListener:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._sockets: list[socket.socket] = []
         self._server: HTTPServer | None = None
-        info = Gauge("holdfast_build_info", "Always 1.", ["version", "mitmproxy"], registry=gateway.registry)
-        info.labels(version("holdfast"), version("mitmproxy")).set(1)
-        ProcessCollector(registry=gateway.registry)  # process_start_time_seconds, memory, CPU time, open files
+        self._task: asyncio.Task[None] | None = None
 
     def running(self) -> None:
         listen = self._gateway.profile.admin.listen
         if not listen:
             return
-        host, port = parse_listen(listen)
-        # Small bodies only: nothing here takes an upload.
-        server = HTTPServer(Application(routes(self._gateway), log_function=lambda _: None), max_body_size=1 << 20)
         try:
-            server.listen(port, address=host)
+            self._sockets = _bound(*parse_listen(listen))
         except OSError as e:
             end_process(f"holdfast: admin.listen {listen}: {e.strerror or e}; choose another with --admin", 1)
-        self._server = server
         logger.info("admin listens", extra={"address": listen, "page": f"{base_url(listen)}/"})
+        self._task = asyncio_utils.create_task(self._serve(), name="admin", keep_ref=True)
 
     async def done(self) -> None:
+        if self._task:
+            self._task.cancel()
         if self._server:
             self._server.stop()
             await self._server.close_all_connections()
+        for each in self._sockets:
+            each.close()
+
+    async def _serve(self) -> None:
+        """Those who have called meanwhile are answered first."""
+        await self._gateway.serving.wait()
+        try:
+            # In a thread: clients are being served.
+            server = await asyncio.to_thread(import_module, "holdfast.admin.server")
+        except ImportError as e:
+            end_process(f"holdfast: the control surface cannot be loaded: {e}", 1)
+        self._server = server.serve(self._gateway, self._sockets)
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """One socket that listens for each address of this host. OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as undo:
+        made = []
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            each = undo.enter_context(socket.socket(family, kind, protocol))
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            each.setblocking(False)
+            try:
+                each.bind(address)
+            except OSError as e:
+                if e.errno != errno.EADDRNOTAVAIL or len(found) == 1:
+                    raise
+                each.close()  # in containers `localhost` often has an IPv6 address that the machine has not
+                continue
+            each.listen(_BACKLOG)
+            made.append(each)
+        if not made:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        undo.pop_all()
+    return made

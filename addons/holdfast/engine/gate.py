@@ -1,21 +1,25 @@
 """The listening socket: opened when the whole chain runs, closed when it is to end.
 
-mitmproxy binds before scripts are loaded, and requests that come in between pass without any addon. `holdfast run`
-therefore starts with `server=false` and has `Gate` open it.
+mitmproxy binds before scripts are loaded. `holdfast run` therefore starts with `server=false` and has `Gate` open it;
+elsewhere, and until mitmproxy's own addons behind the gate have started too, a client that comes early waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
+from collections.abc import Awaitable
 
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance
 from mitmproxy.utils import asyncio_utils
 
 from holdfast.ending import end_process
+from holdfast.garbage import resume
 from holdfast.gateway import Gateway
 
 logger = logging.getLogger(__name__)
@@ -30,15 +34,27 @@ class Gate:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
+    def client_connected(self, client: Client) -> Awaitable[object] | None:
+        """Nothing is read from a client before everything runs; awaited by mitmproxy if it is something to wait for."""
+        serving = self._gateway.serving
+        return None if serving.is_set() else serving.wait()
+
     async def running(self) -> None:
-        if self._gateway.role == "consumer":
-            self._gateway.phase = "serving"
-            return
+        if self._gateway.role == "gateway":
+            await self._open()
+        self._gateway.phase = "serving"
+        # Those behind this one have their turn first: requests need what they set up.
+        asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._gateway.serving.set()
+        resume()
+
+    async def _open(self) -> None:
         if not ctx.options.server:
             ctx.options.update(server=True)
             await _bound()
         _widen_backlogs()
-        self._gateway.phase = "serving"
         addresses = [f"{host}:{port}" for host, port, *_ in _proxyserver().listen_addrs()]
         servers = [str(endpoint) for endpoint in self._gateway.leg.endpoints]
         logger.info("serving", extra={"listen": ",".join(addresses), "upstream": ",".join(servers)})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mitmproxy.connection import Server
 from mitmproxy.http import HTTPFlow
@@ -22,10 +22,12 @@ from holdfast.engine.timers import Timers
 from holdfast.policy.breaker import Breaker, BreakerRules
 from holdfast.policy.endpoint import Endpoint, parse_endpoint
 from holdfast.policy.failure import Failure
-from holdfast.policy.faults import Injection, Place
 from holdfast.policy.pool import Pool, PoolServer
 from holdfast.profile.settings import Profile
 from holdfast.spool import SpoolRoom
+
+if TYPE_CHECKING:
+    from holdfast.policy.faults import Injection, Place
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,6 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
 from mitmproxy.utils import asyncio_utils
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError
-from tornado.netutil import DefaultLoopResolver, OverrideResolver
 
 from holdfast.engine.leg import Leg
 from holdfast.engine.plan import Plan
@@ -121,6 +119,9 @@ async def _accepts(server: PoolServer, within: float) -> bool:
 
 async def _ask(server: PoolServer, checks: HealthCheckSettings, verify_tls: bool) -> str | None:
     """What is wrong, None if nothing is. A server of HTTP/2 alone is only connected to."""
+    from tornado.httpclient import AsyncHTTPClient, HTTPClientError  # for profiles with active checks alone
+    from tornado.netutil import DefaultLoopResolver, OverrideResolver
+
     timeout, endpoint = float(checks.timeout), server.endpoint
     if endpoint.http2_only:
         return None if await _accepts(server, timeout) else "accepts no connection"

@@ -6,11 +6,12 @@ size and depth *with its aliases followed* is known as soon as it is composed, a
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
 import yaml
-from yaml.composer import ComposerError
+from yaml.composer import Composer, ComposerError
 from yaml.error import MarkedYAMLError, YAMLError
 
 from holdfast.errors import Fault, ProfileError
@@ -27,14 +28,36 @@ _FIRST = 0x10FF00
 _HIDE = {ord(char): _FIRST + index for index, char in enumerate(_EXCHANGED)}
 _SHOW = {stand_in: char for char, stand_in in _HIDE.items()}
 
+# Where libyaml is more lenient than PyYAML, or counts lines otherwise: tabs, unusual line ends, marks of byte order,
+# explicit keys, tags, and comments that stick to what is before them.
+_READ_OTHERWISE = re.compile(r"[\t\r\x85\u2028\u2029\ufeff]|\?(?!\S)|(?:^|[\s\[{,:-])!|[|>][-+0-9]*#", re.MULTILINE)
+_QUOTED = re.compile(r'"[^"\n]*"')
+
 
 def compose(text: str, file: str) -> yaml.Node | None:
     """The node graph of one YAML document, None for an empty one; ProfileError with the line of the first mistake."""
     if any(chr(code) in text for code in _SHOW):
         raise ProfileError([Fault(file, 1, ROOT, "uses private characters (U+10FF00 and up): leave them out")])
+    hidden = _REFERENCE.sub(lambda match: match[0].translate(_HIDE), text)
+    if _FastLoader and not _read_otherwise(hidden):
+        with contextlib.suppress(YAMLError, ValueError, RecursionError):
+            return _FastLoader(hidden).get_single_node()
+    return _composed(hidden, text, file)
+
+
+def _read_otherwise(text: str) -> bool:
+    """Whether libyaml may make something else of it than PyYAML. A question mark in a flow mapping is one more such."""
+    if _READ_OTHERWISE.search(text):
+        return True
+    lines = _QUOTED.sub("", text).split("\n") if "?" in text else []
+    return any("{" in line[: line.rfind("?") + 1] or "[" in line[: line.rfind("?") + 1] for line in lines)
+
+
+def _composed(hidden: str, text: str, file: str) -> yaml.Node | None:
+    """By PyYAML's own parser, which takes thirty times as long as libyaml and says better what is wrong."""
     loader = None
     try:
-        loader = _BoundedLoader(_REFERENCE.sub(lambda match: match[0].translate(_HIDE), text))
+        loader = _BoundedLoader(hidden)
         return loader.get_single_node()
     except RecursionError:
         raise ProfileError([Fault(file, 1, ROOT, "is nested too deeply")]) from None
@@ -54,11 +77,11 @@ def shown(text: str) -> str:
     return text.translate(_SHOW)
 
 
-class _BoundedLoader(yaml.SafeLoader):
-    """A loader whose graph has no cycles and is bounded with its aliases followed."""
+class _Bounded(Composer):
+    """Composes a graph that has no cycles and is bounded with its aliases followed."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+    def __init__(self) -> None:
+        Composer.__init__(self)  # type: ignore[no-untyped-call]  # not super: none of these classes cooperates
         self._extent: dict[int, tuple[int, int]] = {}  # id of a finished node: its nodes and its depth
         self._level = 0
 
@@ -85,6 +108,32 @@ class _BoundedLoader(yaml.SafeLoader):
         self._extent[id(node)] = (nodes, depth)
 
 
+class _BoundedLoader(_Bounded, yaml.SafeLoader):
+    """All in Python."""
+
+    def __init__(self, text: str) -> None:
+        yaml.SafeLoader.__init__(self, text)
+        _Bounded.__init__(self)
+
+
+def _made_fast() -> Any:
+    """The same composer on the events of libyaml; None for a PyYAML without it."""
+    if not yaml.__with_libyaml__:
+        return None
+    from yaml._yaml import CParser
+    from yaml.resolver import Resolver
+
+    class FastLoader(_Bounded, CParser, Resolver):  # type: ignore[misc]
+        """The parser has a composer of its own, in C, which cannot be bounded: ours comes first."""
+
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            Resolver.__init__(self)  # type: ignore[no-untyped-call]
+            _Bounded.__init__(self)
+
+    return FastLoader
+
+
 def _children(node: yaml.Node) -> list[yaml.Node]:
     if isinstance(node, yaml.MappingNode):
         return [child for pair in node.value for child in pair]
@@ -102,3 +151,6 @@ def _fault(error: YAMLError, text: str, file: str) -> Fault:
     position = getattr(error, "position", 0)
     reason = getattr(error, "reason", None) or str(error).splitlines()[0]
     return Fault(file, text.count("\n", 0, position) + 1, ROOT, f"is not valid YAML: {reason}")
+
+
+_FastLoader = _made_fast()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import yaml
+from yaml.resolver import Resolver
 
 from holdfast.errors import Fault
 from holdfast.profile.compose import ROOT, shown
@@ -27,6 +28,7 @@ _STR = "tag:yaml.org,2002:str"
 _INT = re.compile(r"[-+]?[0-9]{1,40}")
 _OTHER_INT = re.compile(r"0x[0-9a-fA-F]{1,32}|0o[0-7]{1,40}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,400}|[0-9]{1,400}(\.[0-9]{0,400})?)([eE][-+]?[0-9]{1,4})?")
+_RESOLVER = Resolver()  # type: ignore[no-untyped-call]
 _NULLS = ("", "~", "null")
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -199,7 +201,7 @@ def join(path: str, key: str) -> str:
 
 def _tagged_text(node: yaml.ScalarNode) -> bool:
     """Whether the scalar says `!!str`: it has the tag although PyYAML would have taken it for something else."""
-    guess: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+    guess: str = _RESOLVER.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
     return node.tag == _STR and guess != _STR
 
 

@@ -6,8 +6,8 @@ JSON Schema and the reference need not look at annotations again.
 
 from __future__ import annotations
 
+import functools
 import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAliasType, Union, get_args, get_origin
@@ -98,11 +98,15 @@ class Field:
 
 def fields_of(struct: type[Struct]) -> tuple[Field, ...]:
     """The keys of a settings class in the order they are written down."""
-    hints = typing.get_type_hints(struct, include_extras=True)
     return tuple(
-        Field(item.encode_name, item.name, shape_of(hints[item.name]), item.required, _default(item))
-        for item in msgspec.structs.fields(struct)
+        Field(item.encode_name, item.name, shape, item.required, _default(item)) for item, shape in _shapes(struct)
     )
+
+
+@functools.cache
+def _shapes(struct: type[Struct]) -> tuple[tuple[msgspec.structs.FieldInfo, Shape], ...]:
+    """Evaluating annotations is most of the work that a small profile takes, and each class is asked for again."""
+    return tuple((item, shape_of(item.type)) for item in msgspec.structs.fields(struct))
 
 
 def shape_of(annotation: Any) -> Shape:

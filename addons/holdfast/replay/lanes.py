@@ -10,9 +10,11 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import count, dropwhile
+from typing import TYPE_CHECKING
 
-from holdfast.audit import Arrival
-from holdfast.replay.source import Taken
+if TYPE_CHECKING:
+    from holdfast.audit import Arrival
+    from holdfast.replay.source import Taken
 
 
 @dataclass(slots=True, eq=False)

@@ -6,14 +6,17 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from holdfast.policy.envelope import from_json
 from holdfast.policy.replaying.requests import ReplayRequest, RequestRules, Unsendable, replay_request
 from holdfast.policy.trace_context import parse_traceparent
 from holdfast.policy.wire import first_value
-from holdfast.replay.lanes import Held
-from holdfast.replay.source import Headers
 from holdfast.sealing import Sealer, parse_keys, reveal
+
+if TYPE_CHECKING:
+    from holdfast.replay.lanes import Held
+    from holdfast.replay.source import Headers
 
 _LARGE = 256 * 1024  # bytes of a message
 

@@ -9,12 +9,14 @@ import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from holdfast.engine.leg import Leg
 from holdfast.policy.pool import Pool
-from holdfast.replay.lanes import Held
 from holdfast.replay.pace import Pace, PaceRules
+
+if TYPE_CHECKING:
+    from holdfast.replay.lanes import Held
 
 Fitness = Literal["fit", "not ours", "gone"]
 """Whether one whose turn has come can be sent; what is `not ours` (any more) is claimed first, and keeps its place."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from holdfast.audit import Arrival, AuditStats, Outcome
-from holdfast.replay.sending import Sent
-from holdfast.replay.source import SourceHealth
+if TYPE_CHECKING:
+    from holdfast.audit import Arrival, AuditStats, Outcome
+    from holdfast.replay.sending import Sent
+    from holdfast.replay.source import SourceHealth
 
 _ATTEMPTS = (1, 2, 3, 5, 8, 13, 21, 50)
 _AGES = (1, 5, 15, 60, 300, 900, 3600, 14400, 86400)

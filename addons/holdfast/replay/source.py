@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from holdfast.audit import Arrival
+if TYPE_CHECKING:
+    from holdfast.audit import Arrival
 
 Headers = tuple[tuple[str, bytes], ...]
 
