@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from holdfast.brokers.base import Broker, ConnectionLost, Message
+from holdfast.brokers.base import Broker, ConnectionLost
 from holdfast.errors import BrokerUnavailable, CaptureRefused, PoisonRecord, StoreUnavailable
 from holdfast.outbox.adoption import Adoption
-from holdfast.outbox.feed import Feed
-from holdfast.outbox.record import OutboxRecord
+from holdfast.outbox.feed import Feed, Outgoing
 from holdfast.outbox.store import Outbox
 
 log = logging.getLogger(__name__)
@@ -163,24 +163,22 @@ class Relay:
         return filled
 
     def _load(self) -> tuple[int, int]:
-        return (
-            sum(len(feed.in_flight) for feed in self._feeds),
-            sum(feed.in_flight_bytes for feed in self._feeds),
-        )
+        records = size = 0
+        for feed in self._feeds:
+            records += len(feed.in_flight)
+            size += feed.in_flight_bytes
+        return records, size
 
-    def _has_room(self, record: OutboxRecord) -> bool:
+    def _has_room(self, record: Outgoing) -> bool:
         records, size = self._load()
         return records == 0 or (records < self._limits.records and size + record.size <= self._limits.bytes)
 
-    def _publish(self, feed: Feed, record: OutboxRecord, *, alone: bool = False) -> bool:
+    def _publish(self, feed: Feed, record: Outgoing, *, alone: bool = False) -> bool:
         """Whether the broker took it; if not, that is no failure while it has other records to work on."""
-        generation, seq = self._generation, record.seq  # not the record itself, which may be large
-
-        def on_delivery(error: Exception | None) -> None:
-            self._on_delivery(feed, seq, error, generation=generation, alone=alone)
-
+        # The number and not the record itself, which may be large.
+        on_delivery = partial(self._on_delivery, feed, record.seq, self._generation, alone)
         try:
-            self._broker.publish(Message(record.key, record.value, record.headers), on_delivery)
+            self._broker.publish(record.message, on_delivery)
         except PoisonRecord as error:
             feed.take(record)
             self._quarantine(feed, record.seq, error)
@@ -194,7 +192,7 @@ class Relay:
             feed.take(record)
         return True
 
-    def _on_delivery(self, feed: Feed, seq: int, error: Exception | None, *, generation: int, alone: bool) -> None:
+    def _on_delivery(self, feed: Feed, seq: int, generation: int, alone: bool, error: Exception | None) -> None:
         if error is None:  # true whatever has happened to the connection since
             feed.delivered(seq)
             self.stats.published += 1
