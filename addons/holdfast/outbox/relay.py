@@ -20,11 +20,13 @@ from holdfast.brokers.base import Broker, ConnectionLost
 from holdfast.errors import BrokerUnavailable, CaptureRefused, PoisonRecord, StoreUnavailable
 from holdfast.outbox.adoption import Adoption
 from holdfast.outbox.feed import Feed, Outgoing
+from holdfast.outbox.share import Share
 from holdfast.outbox.store import Outbox
 
 log = logging.getLogger(__name__)
 _IDLE = 1.0  # an append wakes the relay at once; this is for what other processes do to the file
 _POLL = 0.05
+_PIECE = 256  # records published at a time beside live traffic
 _EXPECTED = (BrokerUnavailable, PoisonRecord, StoreUnavailable, CaptureRefused)
 
 
@@ -55,7 +57,8 @@ class RelayStats:
 
 class Relay:
     """Publishes an outbox, and those that processes which are gone have left beside it. Does nothing for a broker that
-    publishes nothing. `jitter` returns a random number between 0 and 1.
+    publishes nothing. `jitter` returns a random number between 0 and 1; `share` says how much of the interpreter it may
+    take, None: what it can get.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class Relay:
         *,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
+        share: Share | None = None,
     ) -> None:
         self.stats = RelayStats()
         self._broker = broker
         self._limits = limits or RelayLimits()
         self._jitter = jitter
         self._clock = clock
+        self._share = share
         self._feeds = [Feed(outbox)]
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -135,6 +140,8 @@ class Relay:
             raise self._failed
         self._watch()
         self._feeds[1:] = self._adoption.let_go(self._feeds[1:])
+        if self._share and (rest := self._share.rest()):
+            self._stopping.wait(rest)
 
     def _connect(self) -> None:
         if not self._connected:
@@ -154,13 +161,16 @@ class Relay:
         if alone:
             record = None if self._load()[0] else alone.peek()
             return record is not None and self._publish(alone, record, alone=True)
-        filled = False
+        filled, most = 0, _PIECE if self._share and self._share.is_tight else self._limits.records
         for feed in self._feeds:
-            while feed.unmarked() < 2 * self._limits.records and (record := feed.peek()) and self._has_room(record):
+            while filled < most and self._may_send(feed) and (record := feed.peek()) and self._has_room(record):
                 if not self._publish(feed, record):
-                    return filled
-                filled = True
-        return filled
+                    return filled > 0
+                filled += 1
+        return filled > 0
+
+    def _may_send(self, feed: Feed) -> bool:
+        return feed.unmarked() < 2 * self._limits.records
 
     def _load(self) -> tuple[int, int]:
         records = size = 0
