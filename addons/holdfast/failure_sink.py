@@ -26,6 +26,7 @@ from holdfast.exchange import exchange_of, route_of
 from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
 from holdfast.order import holds_up
 from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
+from holdfast.outbox.share import beside_this_thread
 from holdfast.outbox_metrics import OutboxMetrics
 from holdfast.policy.capture_key import key_in_body, parse_key, refuse_secret_key
 from holdfast.policy.endpoint import Endpoint
@@ -378,7 +379,7 @@ class FailureSink:
             return
         self._outbox = outbox
         outbox.follow(_limits(self._settings))  # which may have changed meanwhile
-        self._relay = Relay(outbox, self._broker)
+        self._relay = Relay(outbox, self._broker, share=beside_this_thread(outbox.pending))
         self._relay.start()
 
     async def _open_later(self) -> None:

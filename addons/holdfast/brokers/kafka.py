@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -89,7 +90,7 @@ class KafkaBroker:
                 message.value,
                 message.key or None,
                 headers=list(message.headers),
-                on_delivery=lambda error, _: self._report(error, on_delivery),
+                on_delivery=partial(self._report, on_delivery),
             )
         except BufferError as error:
             raise BrokerUnavailable("Kafka does not keep up: the queue to it is full") from error
@@ -151,7 +152,7 @@ class KafkaBroker:
             raise ConnectionLost("not connected to Kafka")
         return self._producer
 
-    def _report(self, error: KafkaError | None, on_delivery: Delivery) -> None:
+    def _report(self, on_delivery: Delivery, error: KafkaError | None, _: object) -> None:
         if error is None:
             self.trouble = ""
         on_delivery(translate(error) if error else None)

@@ -6,15 +6,26 @@ import contextlib
 import logging
 from collections import deque
 from concurrent.futures import Future
+from typing import NamedTuple
 
+from holdfast.brokers.base import Message
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.outbox.queries import DamagedOutbox, Queries
-from holdfast.outbox.record import LedgerRow, OutboxRecord, ledger_intact
+from holdfast.outbox.record import CaptureRow, LedgerRow, capture_intact, ledger_intact, message_headers
 from holdfast.outbox.store import Outbox
 
 log = logging.getLogger(__name__)
-_ROWS_AT_ONCE = 256  # of the ledger: values are read one by one
+_ROWS_AT_ONCE = 256  # of the ledger
+_BYTES_AT_ONCE = 1 << 20  # of values: larger ones are read one by one
 _MARKS_AT_ONCE = 1000
+
+
+class Outgoing(NamedTuple):
+    """A record that is to be sent: its number, what it counts for in the bounds, and what is published."""
+
+    seq: int
+    size: int
+    message: Message
 
 
 class Feed:
@@ -26,7 +37,9 @@ class Feed:
         self.in_flight: dict[int, tuple[int, int]] = {}  # seq -> bytes, revision of the row
         self.in_flight_bytes = 0
         self._rows: deque[LedgerRow] = deque()
-        self._next: OutboxRecord | None = None
+        self._ahead: dict[int, CaptureRow] = {}  # of the first of these rows, not checked yet
+        self._one_by_one = 0  # up to this number, where they could not be read together
+        self._next: Outgoing | None = None
         self._cursor = 0
         self._suspects: set[int] = set()
         self._delivered: set[int] = set()
@@ -40,7 +53,7 @@ class Feed:
 
     # --- handing out ---
 
-    def peek(self) -> OutboxRecord | None:
+    def peek(self) -> Outgoing | None:
         """The next record. StoreUnavailable if the outbox cannot be read."""
         while self._next is None:
             if not self._rows and not self._read_rows():
@@ -52,7 +65,7 @@ class Feed:
                 self._pass(row[0])
         return self._next
 
-    def take(self, record: OutboxRecord) -> None:
+    def take(self, record: Outgoing) -> None:
         """The record that `peek` gave is on its way."""
         self.in_flight[record.seq] = record.size, self._rows[0][11]
         self.in_flight_bytes += record.size
@@ -80,7 +93,28 @@ class Feed:
         self._rows.extend(rows)
         return bool(rows)
 
-    def _read(self, row: LedgerRow) -> OutboxRecord | None:
+    def _read(self, row: LedgerRow) -> Outgoing | None:
+        capture = self._read_ahead(row)
+        if capture and ledger_intact(row) and capture_intact(capture):
+            return Outgoing(row[0], row[10], Message(capture[3], capture[11], message_headers(capture[9])))
+        return self._read_alone(row)
+
+    def _read_ahead(self, row: LedgerRow) -> CaptureRow | None:
+        """The row of `captures`, read together with those of the next records; None where that did not work."""
+        if row[0] not in self._ahead and row[0] > self._one_by_one:
+            last, size = row[0], 0
+            for each in self._rows:
+                size += each[10]
+                if size > _BYTES_AT_ONCE:
+                    break
+                last = each[0]
+            try:
+                self._ahead = {each[0]: each for each in self._queries.pending_captures(row[0], last)}
+            except StoreUnavailable:
+                self._ahead, self._one_by_one = {}, last
+        return self._ahead.pop(row[0], None)
+
+    def _read_alone(self, row: LedgerRow) -> Outgoing | None:
         try:
             record = self._queries.capture(row[0])
         except DamagedOutbox:
@@ -89,10 +123,11 @@ class Feed:
             return None
         if record is None:
             self._put_aside(row[0], row[11], "the record is damaged on disk", damaged=True)
-        elif not ledger_intact(row):
+            return None
+        if not ledger_intact(row):
             log.warning("outbox row was damaged, repaired from its capture", extra={"id": record.id})
             self.outbox.repair(record)
-        return record
+        return Outgoing(record.seq, record.size, Message(record.key, record.value, record.headers))
 
     def _salvage(self, row: LedgerRow) -> None:
         """Have the file begun anew, after which the row is there or known to be lost; at once only now and then."""
@@ -102,6 +137,7 @@ class Feed:
             self._put_aside(row[0], row[11], "the record is damaged on disk", damaged=True)
         else:
             self._rows.clear()
+            self._ahead.clear()
             self._cursor = row[0] - 1
 
     # --- outcomes ---
@@ -143,6 +179,8 @@ class Feed:
         self.in_flight.clear()
         self.in_flight_bytes = 0
         self._rows.clear()
+        self._ahead.clear()
+        self._one_by_one = 0
         self._next = None
         self._cursor = 0
 

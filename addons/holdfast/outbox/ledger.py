@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import apsw
+import msgspec
 
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.outbox.opening import open_database
@@ -28,12 +29,15 @@ _PUT_CAPTURE = "INSERT INTO captures VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _PUT_LEDGER = "INSERT INTO ledger VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _REPLACE_LEDGER = "REPLACE INTO ledger VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _TOTALS = "SELECT state, count(*), sum(size) FROM ledger NOT INDEXED GROUP BY state"
-_STATE = "SELECT state, size FROM ledger WHERE seq = ?"
-_MOVE = """
+_WHICH = """
+seq IN (SELECT value FROM json_each(:seqs)) AND +state IN (SELECT value FROM json_each(:allowed))
+"""
+_TO_MOVE = f"SELECT state, count(*), sum(size) FROM ledger WHERE {_WHICH} GROUP BY +state"  # noqa: S608 - constant
+_MOVE = f"""
 UPDATE ledger SET state = :state, settled = :settled, revision = revision + 1, checksum = ledger_checksum(
     seq, id, created, route, method, path, error, status, :state, :settled, size, revision + 1)
-WHERE seq = :seq
-"""
+WHERE {_WHICH}
+"""  # noqa: S608 - constant
 _PRUNE = """
 DELETE FROM ledger WHERE seq IN (
     SELECT seq FROM ledger INDEXED BY ledger_settled
@@ -69,14 +73,19 @@ class Totals:
         )
 
 
-def move(db: apsw.Connection, seq: int, to: State, now: float, allowed: Iterable[State]) -> tuple[State, int] | None:
-    """Bring a record into a state, if it is in an allowed one: the state it was in and its size, or None."""
-    row = db.execute(_STATE, (seq,)).fetchone()
-    if row is None or row[0] == to or row[0] not in allowed:
-        return None
-    settled = float(now) if to in SETTLED else None
-    db.execute(_MOVE, {"seq": seq, "state": to, "settled": settled})
-    return row[0], row[1]
+def move(
+    db: apsw.Connection, seqs: Sequence[int], to: State, now: float, allowed: Iterable[State]
+) -> list[tuple[State, int, int]]:
+    """Bring records into a state, as far as they are in an allowed one: which, how many and their bytes, for each."""
+    which = {"seqs": _json(seqs), "allowed": _json([state for state in allowed if state != to])}
+    moved = cast(list[tuple[State, int, int]], db.execute(_TO_MOVE, which).fetchall())
+    if moved:
+        db.execute(_MOVE, {**which, "state": to, "settled": float(now) if to in SETTLED else None})
+    return moved
+
+
+def _json(values: Sequence[int | str]) -> str:
+    return msgspec.json.encode(values).decode()
 
 
 class Ledger:
@@ -177,15 +186,13 @@ class Ledger:
             if not self._prune(float("inf"), _PRUNE_AT_ONCE):
                 raise CaptureRefused("outbox_full", f"the outbox holds {total[0]} records of {total[1]} bytes")
 
-    def move(self, seqs: Iterable[int], to: State, allowed: Iterable[State]) -> int:
+    def move(self, seqs: Sequence[int], to: State, allowed: Iterable[State]) -> int:
         """Bring records into a state, if they are in an allowed one; how many were."""
-        now, moved = self._clock(), 0
-        for seq in seqs:
-            if was := move(self.db, seq, to, now, allowed):
-                self.totals.add(was[0], -1, -was[1])
-                self.totals.add(to, 1, was[1])
-                moved += 1
-        return moved
+        moved = move(self.db, seqs, to, self._clock(), allowed)
+        for state, records, size in moved:
+            self.totals.add(state, -records, -size)
+            self.totals.add(to, records, size)
+        return sum(records for _, records, _ in moved)
 
     def repair(self, record: OutboxRecord) -> None:
         """Write a damaged ledger row anew, as to be sent, from a record whose capture is whole."""

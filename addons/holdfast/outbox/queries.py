@@ -32,6 +32,10 @@ from holdfast.policy.uuid7 import is_uuid
 
 _PAGE = 500  # rows read at once by what goes through many
 _CAPTURE = "SELECT * FROM captures WHERE seq = ?"
+_PENDING_CAPTURES = """
+SELECT c.* FROM ledger l INDEXED BY ledger_pending CROSS JOIN captures c ON c.seq = l.seq
+WHERE l.state = 'pending' AND l.seq BETWEEN ? AND ?
+"""
 _BY_SEQ = "SELECT * FROM ledger WHERE seq = ?"
 _BY_ID = "SELECT * FROM ledger WHERE id = ?"
 _PENDING = """
@@ -133,6 +137,13 @@ class Queries:
         if not rows:
             raise DamagedOutbox(f"the outbox {self.path} is damaged: a record is missing")
         return from_capture(rows[0]) if capture_intact(rows[0]) else None
+
+    def pending_captures(self, first: int, last: int) -> builtins.list[CaptureRow]:
+        """The rows of all records that are to be sent, between two numbers. Not checked, and some may be missing.
+
+        StoreUnavailable if they cannot be read together: then one by one, which tells what is wrong.
+        """
+        return cast(builtins.list[CaptureRow], self._checked_rows(_PENDING_CAPTURES, (first, last)))
 
     def is_pending(self, seq: int) -> bool:
         """Whether a record is still to be sent."""

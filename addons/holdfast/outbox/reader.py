@@ -106,7 +106,7 @@ class OutboxReader:
             db = connect(path)
             try:
                 db.execute("BEGIN IMMEDIATE")
-                moved = sum(move(db, seq, to, now, allowed) is not None for seq in seqs)
+                moved = sum(records for _, records, _ in move(db, seqs, to, now, allowed))
                 db.execute("COMMIT")
             finally:
                 db.close()  # rolls back what was not committed

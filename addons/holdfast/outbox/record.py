@@ -22,6 +22,8 @@ Headers = tuple[tuple[str, bytes], ...]
 CaptureRow = tuple[int, str, float, str, str, str, str, str, int | None, bytes, bytes, bytes]
 LedgerRow = tuple[int, str, float, str, str, str, str, int | None, State, float | None, int, int, bytes]
 
+_HEADERS = msgspec.msgpack.Decoder(Headers)
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxRecord:
@@ -158,8 +160,13 @@ def ledger_intact(row: LedgerRow) -> bool:
 def from_capture(row: CaptureRow, state: State = "pending", sent: float | None = None) -> OutboxRecord:
     """A whole record, from an intact row of `captures`."""
     seq, id_, created, key, route, method, path, error, status, headers, _, value = row
-    pairs = msgspec.msgpack.decode(headers, type=Headers)
+    pairs = message_headers(headers)
     return OutboxRecord(id_, created, key, route, method, path, error, status, value, pairs, seq, state, sent)
+
+
+def message_headers(stored: bytes) -> Headers:
+    """Those of the broker's message, out of the column of an intact row of `captures`."""
+    return _HEADERS.decode(stored)
 
 
 def from_ledger(row: LedgerRow) -> OutboxRecord:

@@ -14,17 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from holdfast.brokers.base import Broker, ConnectionLost, Message
+from holdfast.brokers.base import Broker, ConnectionLost
 from holdfast.errors import BrokerUnavailable, CaptureRefused, PoisonRecord, StoreUnavailable
 from holdfast.outbox.adoption import Adoption
-from holdfast.outbox.feed import Feed
-from holdfast.outbox.record import OutboxRecord
+from holdfast.outbox.feed import Feed, Outgoing
+from holdfast.outbox.share import Share
 from holdfast.outbox.store import Outbox
 
 log = logging.getLogger(__name__)
 _IDLE = 1.0  # an append wakes the relay at once; this is for what other processes do to the file
 _POLL = 0.05
+_PIECE = 256  # records published at a time beside live traffic
 _EXPECTED = (BrokerUnavailable, PoisonRecord, StoreUnavailable, CaptureRefused)
 
 
@@ -55,7 +57,8 @@ class RelayStats:
 
 class Relay:
     """Publishes an outbox, and those that processes which are gone have left beside it. Does nothing for a broker that
-    publishes nothing. `jitter` returns a random number between 0 and 1.
+    publishes nothing. `jitter` returns a random number between 0 and 1; `share` says how much of the interpreter it may
+    take, None: what it can get.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class Relay:
         *,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
+        share: Share | None = None,
     ) -> None:
         self.stats = RelayStats()
         self._broker = broker
         self._limits = limits or RelayLimits()
         self._jitter = jitter
         self._clock = clock
+        self._share = share
         self._feeds = [Feed(outbox)]
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -135,6 +140,8 @@ class Relay:
             raise self._failed
         self._watch()
         self._feeds[1:] = self._adoption.let_go(self._feeds[1:])
+        if self._share and (rest := self._share.rest()):
+            self._stopping.wait(rest)
 
     def _connect(self) -> None:
         if not self._connected:
@@ -154,33 +161,34 @@ class Relay:
         if alone:
             record = None if self._load()[0] else alone.peek()
             return record is not None and self._publish(alone, record, alone=True)
-        filled = False
+        filled, most = 0, _PIECE if self._share and self._share.is_tight else self._limits.records
         for feed in self._feeds:
-            while feed.unmarked() < 2 * self._limits.records and (record := feed.peek()) and self._has_room(record):
+            while filled < most and self._may_send(feed) and (record := feed.peek()) and self._has_room(record):
                 if not self._publish(feed, record):
-                    return filled
-                filled = True
-        return filled
+                    return filled > 0
+                filled += 1
+        return filled > 0
+
+    def _may_send(self, feed: Feed) -> bool:
+        return feed.unmarked() < 2 * self._limits.records
 
     def _load(self) -> tuple[int, int]:
-        return (
-            sum(len(feed.in_flight) for feed in self._feeds),
-            sum(feed.in_flight_bytes for feed in self._feeds),
-        )
+        records = size = 0
+        for feed in self._feeds:
+            records += len(feed.in_flight)
+            size += feed.in_flight_bytes
+        return records, size
 
-    def _has_room(self, record: OutboxRecord) -> bool:
+    def _has_room(self, record: Outgoing) -> bool:
         records, size = self._load()
         return records == 0 or (records < self._limits.records and size + record.size <= self._limits.bytes)
 
-    def _publish(self, feed: Feed, record: OutboxRecord, *, alone: bool = False) -> bool:
+    def _publish(self, feed: Feed, record: Outgoing, *, alone: bool = False) -> bool:
         """Whether the broker took it; if not, that is no failure while it has other records to work on."""
-        generation, seq = self._generation, record.seq  # not the record itself, which may be large
-
-        def on_delivery(error: Exception | None) -> None:
-            self._on_delivery(feed, seq, error, generation=generation, alone=alone)
-
+        # The number and not the record itself, which may be large.
+        on_delivery = partial(self._on_delivery, feed, record.seq, self._generation, alone)
         try:
-            self._broker.publish(Message(record.key, record.value, record.headers), on_delivery)
+            self._broker.publish(record.message, on_delivery)
         except PoisonRecord as error:
             feed.take(record)
             self._quarantine(feed, record.seq, error)
@@ -194,7 +202,7 @@ class Relay:
             feed.take(record)
         return True
 
-    def _on_delivery(self, feed: Feed, seq: int, error: Exception | None, *, generation: int, alone: bool) -> None:
+    def _on_delivery(self, feed: Feed, seq: int, generation: int, alone: bool, error: Exception | None) -> None:
         if error is None:  # true whatever has happened to the connection since
             feed.delivered(seq)
             self.stats.published += 1

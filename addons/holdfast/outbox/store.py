@@ -203,6 +203,10 @@ class Outbox:
         records = self._writer.totals.records
         return any(records.get(state, 0) > 0 for state in states)
 
+    def pending(self) -> int:
+        """How many records are to be sent; known as `has_any` knows."""
+        return self._writer.totals.records.get("pending", 0)
+
     def waiting(self, key: str, after: int, limit: int) -> builtins.list[Waiting]:
         """The oldest records of a key behind the number `after` that are pending, or published and not forgotten.
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
+import msgspec
+
 from holdfast.errors import PoisonRecord
 from holdfast.policy.uuid7 import is_uuid
 from holdfast.policy.wire import HeaderMap, decode_body, encode_body, header_map, wire_text
@@ -113,16 +115,18 @@ def message_headers(record: CapturedRequest, traceparent: str | None = None) -> 
 
 def to_json(record: CapturedRequest) -> bytes:
     """Compact UTF-8 JSON. ValueError only for a number that is not finite: a capture is never lost over odd text."""
+    times = (record.timestamp, record.duration_ms, *(attempt.duration_ms for attempt in record.attempts))
+    if not all(map(math.isfinite, times)):
+        raise ValueError("a captured request holds no number that is not finite")  # msgspec would write null
     try:
-        return _dump(record, ascii_only=False)
-    except UnicodeEncodeError:  # half a surrogate pair has no UTF-8, but a JSON escape keeps it
-        return _dump(record, ascii_only=True)
+        return msgspec.json.encode(record)
+    except (UnicodeEncodeError, OverflowError, TypeError):
+        # Half a surrogate pair has no UTF-8, but a JSON escape keeps it; so it is with what else only `json` takes.
+        return _dump(record)
 
 
-def _dump(record: CapturedRequest, ascii_only: bool) -> bytes:
-    return json.dumps(record, default=_plain, ensure_ascii=ascii_only, separators=(",", ":"), allow_nan=False).encode(
-        "utf-8"
-    )
+def _dump(record: CapturedRequest) -> bytes:
+    return json.dumps(record, default=_plain, separators=(",", ":")).encode()
 
 
 def _plain(value: object) -> object:

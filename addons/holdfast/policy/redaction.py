@@ -117,7 +117,9 @@ def redact(record: CapturedRequest, rules: RedactionRules) -> Redacted:
             changes["response"], secrets["response"] = replace(record.response, **changed), taken
         names += [f"response.{name}" for name in found]
     unique = tuple(dict.fromkeys((*record.redacted, *names)))
-    return Redacted(replace(record, **changes, redacted=unique), cast("Secrets", secrets), unique)
+    if changes or unique != record.redacted:
+        record = replace(record, **changes, redacted=unique)
+    return Redacted(record, cast("Secrets", secrets), unique)
 
 
 def _redact_message(
@@ -127,6 +129,8 @@ def _redact_message(
     headers, taken, names = mask_headers(message.headers, rules)
     changes: dict[str, Any] = {"headers": headers} if taken else {}
     secrets: dict[str, Any] = {"headers": taken} if taken else {}
+    if not _looks_into_bodies(message.headers, rules):
+        return changes, secrets, names
     original = message.body_bytes()
     masked, found = mask_body(original, message.headers, rules)
     if masked != original:
@@ -173,6 +177,8 @@ def mask_url(url: str, rules: RedactionRules) -> tuple[str, list[str]]:
 def mask_query(query: str, rules: RedactionRules) -> tuple[str, list[str]]:
     """A query string or a form with the values of the named parameters masked; and those names, in lower case."""
     names: list[str] = []
+    if "=" not in query:
+        return query, names
     pieces = [_mask_piece(piece, rules, names) for piece in query.split("&")]
     return "&".join(pieces), names
 
@@ -202,9 +208,7 @@ def mask_body(body: bytes, headers: HeaderMap, rules: RedactionRules) -> tuple[b
     """(masked body, names); the very same body where there was nothing to mask."""
     if not body:
         return body, ()
-    declared = headers.get("content-type", "")
-    types = (declared,) if isinstance(declared, str) else declared
-    media = {each.partition(";")[0].strip().lower() for each in types}
+    types, media = _types(headers)
     if rules.paths:
         try:
             return _mask_json_body(body, types, rules.paths)
@@ -216,6 +220,18 @@ def mask_body(body: bytes, headers: HeaderMap, rules: RedactionRules) -> tuple[b
     if rules.query and _MULTIPART in media and _names_a_secret(body, headers, rules):
         return MASK.encode(), (WHOLE_BODY,)
     return body, ()
+
+
+def _looks_into_bodies(headers: HeaderMap, rules: RedactionRules) -> bool:
+    """Whether `mask_body` could find anything in one with such fields."""
+    return bool(rules.paths) or (bool(rules.query) and not _types(headers)[1].isdisjoint((_FORM, _MULTIPART)))
+
+
+def _types(headers: HeaderMap) -> tuple[Sequence[str], set[str]]:
+    """The fields that say what the body is, and the media types in them."""
+    declared = headers.get("content-type", "")
+    types = (declared,) if isinstance(declared, str) else declared
+    return types, {each.partition(";")[0].strip().lower() for each in types}
 
 
 def _mask_json_body(

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.brokers import Message
 from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, wal
-from holdfast.outbox.feed import Feed
+from holdfast.outbox.feed import Feed, Outgoing
 from holdfast.policy.uuid7 import uuid7
-from tests.unit.outbox.records import Clock, contents, make_record
+from tests.unit.outbox.records import Clock, make_record
 
 ROUNDS = 8  # of each kind
 type Damage = Callable[[Path, random.Random], None]
@@ -84,8 +85,8 @@ def misplace(path: Path, dice: random.Random) -> None:
     path.write_bytes(content)
 
 
-def relay_everything(outbox: Outbox) -> list[OutboxRecord]:
-    """What a relay would send."""
+def relay_everything(outbox: Outbox) -> list[tuple[str, Outgoing]]:
+    """What a relay would send, with the ids."""
     feed = Feed(outbox)
     found = []
     while record := feed.peek():
@@ -94,7 +95,12 @@ def relay_everything(outbox: Outbox) -> list[OutboxRecord]:
         found.append(record)
     feed.wait_for_marks(10)
     feed.close()
-    return found
+    ids = {record.seq: record.id for record in outbox.list(limit=1000)}
+    return [(ids[record.seq], record) for record in found]
+
+
+def message_of(record: OutboxRecord) -> Message:
+    return Message(record.key, record.value, record.headers)
 
 
 def check(
@@ -109,10 +115,10 @@ def check(
     """Nothing false comes out, nothing is lost without a trace, and the outbox is sound afterwards."""
     outbox = Outbox.open(folder / "holdfast.db", OutboxLimits(), clock)
     found = relay_everything(outbox)
-    assert [contents(record) for record in found] == [contents(records[record.id]) for record in found]
-    assert [record.seq for record in found] == sorted(record.seq for record in found)
+    assert [record.message for _, record in found] == [message_of(records[each]) for each, _ in found]
+    assert [record.seq for _, record in found] == sorted(record.seq for _, record in found)
     visible = {record.id for record in outbox.list(limit=1000, state="quarantined")}
-    lost = pending - {record.id for record in found}
+    lost = pending - {each for each, _ in found}
     assert silent or outbox.stats().rescues or lost <= visible
     assert not (lossless and lost)
     outbox.append_sync(make_record())

@@ -10,6 +10,8 @@ import pytest
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.outbox import Outbox, OutboxRecord
 from holdfast.outbox.feed import Feed
+from holdfast.outbox.queries import DamagedOutbox
+from holdfast.outbox.record import CaptureRow
 from tests.unit.outbox.records import make_record
 
 
@@ -47,6 +49,41 @@ def test_each_record_comes_once_and_in_order(feed: Feed, outbox: Outbox) -> None
     assert feed.peek() is None
     store(outbox, 2)
     assert first + take(feed, 2) == sorted(record.seq for record in outbox.list(limit=1000))
+
+
+def test_values_are_read_together_and_large_ones_one_by_one(
+    feed: Feed, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that neither many small ones cost a query each, nor a few large ones the memory of all."""
+    ranges = []
+    read = feed._queries.pending_captures
+
+    def counted(first: int, last: int) -> list[CaptureRow]:
+        rows = read(first, last)
+        ranges.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(feed._queries, "pending_captures", counted)
+    for size in (10, 10, 700_000, 700_000, 10):
+        outbox.append_sync(make_record(b"x" * size))
+    assert len(take(feed, 5)) == 5
+    assert ranges == [3, 2]
+
+
+def test_values_that_cannot_be_read_together_are_read_one_by_one(
+    feed: Feed, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which finds the one at fault. It is not tried again for each of them."""
+    tries = []
+
+    def damaged(first: int, last: int) -> list[CaptureRow]:
+        tries.append(first)
+        raise DamagedOutbox("a page makes no sense")
+
+    monkeypatch.setattr(feed._queries, "pending_captures", damaged)
+    store(outbox, 300)
+    assert len(take(feed, 300)) == 300
+    assert len(tries) == 2, "once for each of the two times that rows are read"
 
 
 def test_looking_at_the_next_record_does_not_take_it(feed: Feed, outbox: Outbox) -> None:
@@ -172,4 +209,5 @@ def test_an_older_record_that_is_queued_again_is_found(
     outbox.requeue([records[0].id])
     found = feed.peek()
     assert found
-    assert found.id == records[0].id
+    assert found.message.value == records[0].value
+    assert outbox.list(state="pending")[0].seq == found.seq

@@ -215,7 +215,7 @@ def test_pauses_grow_to_a_cap_and_begin_anew_after_a_success(outbox: Outbox, bro
     for _ in range(6):
         relay._pause()
     assert pauses == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    relay._on_delivery(relay._feeds[0], 1, None, generation=0, alone=False)
+    relay._on_delivery(relay._feeds[0], 1, 0, False, None)
     relay._jitter = lambda: 1.0
     relay._pause()
     assert pauses[-1] == 1.0

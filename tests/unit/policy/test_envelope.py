@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -120,8 +121,16 @@ def test_half_a_surrogate_pair_does_not_lose_the_capture() -> None:
 
 def test_a_number_that_json_lacks_is_refused_when_writing() -> None:
     """NaN in a message would break every other reader."""
-    with pytest.raises(ValueError, match="Out of range"):
+    with pytest.raises(ValueError, match="finite"):
         to_json(record(duration_ms=float("nan")))
+    with pytest.raises(ValueError, match="finite"):
+        to_json(record(attempts=(AttemptRecord(server="http://127.0.0.1:3000", duration_ms=float("inf")),)))
+
+
+def test_what_only_one_of_two_encoders_takes_is_written_all_the_same() -> None:
+    """A status beyond 64 bits, a mapping that is no dictionary."""
+    odd = record(response=UpstreamAnswer(status=1 << 70, headers=MappingProxyType({"a": "b"})))
+    assert from_json(to_json(odd)) == odd
 
 
 @pytest.mark.parametrize(
