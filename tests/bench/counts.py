@@ -64,7 +64,7 @@ def series(profile: str) -> list[Series]:
 
 
 def count(profile: str, folder: Path) -> dict[str, int]:
-    """Runs the gateway in this process, to its end. The lower quartile leaves out what comes in between now and then."""
+    """Runs the gateway in this process, to its end. The lower quartile leaves out what comes in between."""
     from holdfast.cli import main
 
     origin = socket.create_server(("127.0.0.1", 0))
