@@ -1,4 +1,7 @@
-"""`scripts/bench`: parses, measures, tells. 0 measured, whatever it came to; 1 a measurement is broken; 2 usage."""
+"""`scripts/bench`: parses, measures, tells. 0 measured, whatever it came to; 2 usage.
+
+1: a measurement is broken, or what `--install` was to install is still not there.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from tests.bench import counts, report
 from tests.bench.case import Measured
 from tests.bench.cases import CASES
 from tests.bench.machine import describe, raise_file_limit, split_cores
-from tests.bench.peers import World
+from tests.bench.peers import DEBIAN, World
+from tests.services.packages import install_missing
 
 KEPT = ("HOLDFAST_ENGINE", "HOLDFAST_CACHE", "HOLDFAST_TEST_")
 PLACE = counts.ROOT / ".holdfast" / "bench"
@@ -27,6 +31,8 @@ def main() -> int:
         for case in CASES.values():
             print(f"{case.name:<22}{case.about}")
         return 0
+    if args.where:
+        return counts.tell_where(args.where, os.environ.get("HOLDFAST_ENGINE") or "default")
     if args.counts:
         return tell_counts(write=args.write)
     unknown = [name for name in args.case if name not in CASES]
@@ -43,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--short", action="store_true", help="one round of a second each: only whether it can be measured")
     top.add_argument("--seconds", type=int, metavar="N", help="of each round; of the soak: in all (default 600)")
     top.add_argument("--out", type=Path, default=PLACE, metavar="DIR", help="where results go (default %(default)s)")
+    top.add_argument("--install", action="store_true", help="what is missing, on Debian as root")
     top.add_argument("--counts", action="store_true", help="Python calls per request, and what they were")
+    top.add_argument("--where", choices=(*counts.PROFILES, counts.BARE), help="which functions they are")
     top.add_argument("--write", action="store_true", help="with --counts: put them on record")
     return top
 
@@ -65,6 +73,7 @@ def measure(args: argparse.Namespace) -> int:
     for name in list(os.environ):  # nothing of the caller's profile
         if name.startswith(("HOLDFAST_", "KAFKA_", "REDIS_")) and not name.startswith(KEPT):
             del os.environ[name]
+    missing = install_missing(DEBIAN) if args.install else []
     cores = split_cores()
     if cores.load:
         os.sched_setaffinity(0, {int(core) for core in cores.load.split(",")})
@@ -83,7 +92,7 @@ def measure(args: argparse.Namespace) -> int:
     for file in report.write(args.out, machine, done, short=args.short):
         print(f"bench: {file}")
     print(report.summary(done))
-    return 1 if any(measured.broken for measured in done) else 0
+    return 1 if missing or any(measured.broken for measured in done) else 0
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

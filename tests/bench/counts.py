@@ -19,19 +19,23 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.bench.driver import Driver, DriverError, Series
+from tests.bench.driver import Driver, DriverError, Series, by_function, in_all
 from tests.services.process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("counts.json")
 ENGINES = ("default", "plain")
+PROFILES = ("minimal", "gateway")
+BARE = "bare"  # mitmdump by itself, to compare with: not on record
 ALLOWED = 0.03  # share by which a count may grow, or shrink, before it has to be looked at
+MOST = 40  # functions that are told of
 ELSEWHERE = 0.30  # the same where nothing was recorded for this Python or this mitmproxy
 
 GET = b"GET /api/users/1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: count/1\r\nAccept: */*\r\n\r\n"
@@ -51,7 +55,7 @@ def answer(status: str, cache: str) -> bytes:
 def series(profile: str) -> list[Series]:
     """What a gateway of this profile is sent."""
     miss = Series(f"{profile} pass-through", GET, answer("200 OK", "no-store"), 200)
-    if profile == "minimal":
+    if profile in ("minimal", BARE):
         return [miss]
     miss.having = b"fwd=miss"
     hit = Series(f"{profile} hit", GET, answer("200 OK", "max-age=3600"), 200, b"cache-status: holdfast;hit")
@@ -63,36 +67,54 @@ def series(profile: str) -> list[Series]:
 # --- in a process of its own ---
 
 
-def count(profile: str, folder: Path) -> dict[str, int]:
-    """Runs the gateway in this process, to its end. The lower quartile leaves out what comes in between."""
-    from holdfast.cli import main
+def count(profile: str, folder: Path, *, where: bool = False) -> dict[str, int]:
+    """Runs the gateway in this process, to its end. The lower quartile leaves out what comes in between.
 
+    `where`: tells on standard error which functions are called most."""
     origin = socket.create_server(("127.0.0.1", 0))
     port, sent = free_port(), series(profile)
-    file = folder / f"{profile}.yaml"
-    upstream = {"servers": [f"http://127.0.0.1:{origin.getsockname()[1]}"], "breaker": {"max_fails": 0}}
-    made: dict[str, Any] = {"version": 1, "extends": profile, "listen": f"127.0.0.1:{port}", "admin": {"listen": None}}
-    if profile == "gateway":
-        made["addons"] = [{"replayer": False}]  # works now and then, and not for the request that is counted
-    file.write_text(yaml.safe_dump({**made, "upstream": upstream}))
 
     class Policy(asyncio.DefaultEventLoopPolicy):
         """Every loop of the main thread is driven; there is one."""
 
         def new_event_loop(self) -> asyncio.AbstractEventLoop:
-            return asyncio.SelectorEventLoop(Driver(port, origin, sent, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+            trace = by_function if where else in_all
+            over = partial(os.kill, os.getpid(), signal.SIGTERM)
+            return asyncio.SelectorEventLoop(Driver(port, origin, sent, over, trace))
 
     asyncio.set_event_loop_policy(Policy())
-    code = main(["run", "--profile", str(file)])
+    code = serve(profile, folder, port, f"http://127.0.0.1:{origin.getsockname()[1]}")
     if code or not all(one.calls for one in sent):
         raise SystemExit(f"the gateway ended with {code} before it was asked everything")
+    for one in sent if where else ():
+        median = statistics.median(one.calls)
+        print(f"\n{one.name}: {median:,.0f} calls per request, by function", file=sys.stderr)
+        for name, calls in one.callers.most_common(MOST):
+            print(f"{calls / one.times:8,.1f}  {name}", file=sys.stderr)
     return {one.name: int(statistics.quantiles(one.calls, n=4)[0]) for one in sent}
+
+
+def serve(profile: str, folder: Path, port: int, upstream: str) -> int:
+    """The gateway, or mitmdump without one, until a signal ends it; the exit code."""
+    if profile == BARE:
+        from mitmproxy.tools.main import mitmdump
+
+        options = ["--listen-host", "127.0.0.1", "--listen-port", str(port), "--set", "flow_detail=0"]
+        return mitmdump(["--mode", f"reverse:{upstream}", *options]) or 0
+    from holdfast.cli import main
+
+    file = folder / f"{profile}.yaml"
+    made: dict[str, Any] = {"version": 1, "extends": profile, "listen": f"127.0.0.1:{port}", "admin": {"listen": None}}
+    if profile == "gateway":
+        made["addons"] = [{"replayer": False}]  # works now and then, and not for the request that is counted
+    file.write_text(yaml.safe_dump({**made, "upstream": {"servers": [upstream], "breaker": {"max_fails": 0}}}))
+    return main(["run", "--profile", str(file)])
 
 
 def measure(engine: str) -> dict[str, int]:
     """Calls by the name of the series, each profile in a process of its own. DriverError if one did not end well."""
     with tempfile.TemporaryDirectory(prefix="holdfast-counts-") as folder:
-        running = [_start(profile, folder, engine) for profile in ("minimal", "gateway")]
+        running = [_start(profile, folder, engine) for profile in PROFILES]
         counted: dict[str, int] = {}
         for process in running:
             out, said = process.communicate()
@@ -100,6 +122,16 @@ def measure(engine: str) -> dict[str, int]:
                 raise DriverError(f"a gateway did not end well:\n{out[-1000:]}{said[-3000:]}")
             counted |= json.loads(out.splitlines()[-1])
     return counted
+
+
+def tell_where(profile: str, engine: str) -> int:
+    """Runs one of those processes for its table of functions; the exit code."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-counts-") as folder:
+        command = [sys.executable, "-m", "tests.bench.counts", profile, folder, "where"]
+        quiet = subprocess.DEVNULL
+        return subprocess.run(
+            command, cwd=folder, env=environment(engine), check=False, stdin=quiet, stdout=quiet
+        ).returncode
 
 
 def _start(profile: str, folder: str, engine: str) -> subprocess.Popen[str]:
@@ -168,4 +200,4 @@ def table(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(count(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(count(sys.argv[1], Path(sys.argv[2]), where="where" in sys.argv)))

@@ -11,6 +11,7 @@ import selectors
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
@@ -18,6 +19,8 @@ from types import FrameType
 SHORT = 0.001  # seconds, to wait for threads that the gateway has given work
 PATIENCE = 20.0  # seconds for one answer
 WARM_UP = 20
+type Tracer = Callable[[FrameType, str, object], None]
+type Callers = Counter[str]
 
 
 class DriverError(Exception):
@@ -38,13 +41,23 @@ class Series:
     times: int = 40
     rest: float = 0.0  # seconds between two, for what goes on after an answer
     calls: list[int] = field(default_factory=list)
+    callers: Callers = field(default_factory=Counter)  # of all of them together
 
 
 class Driver(selectors.DefaultSelector):
     """The selector of the gateway's loop. `done` is called once all series have been sent."""
 
-    def __init__(self, port: int, origin: socket.socket, series: list[Series], done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        port: int,
+        origin: socket.socket,
+        series: list[Series],
+        done: Callable[[], None],
+        count: Callable[[Callers], Tracer],
+    ) -> None:
         super().__init__()
+        self._callers: Callers = Counter()
+        self._trace = count(self._callers)
         origin.setblocking(False)
         self._port = port
         self._origin = origin
@@ -54,7 +67,6 @@ class Driver(selectors.DefaultSelector):
         self._answer = b""
         self._received = b""
         self._counting = False
-        self._count = [0]
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready; where there is nothing, the client and the origin go on first."""
@@ -71,7 +83,7 @@ class Driver(selectors.DefaultSelector):
             return ready
         finally:
             if self._counting:
-                sys.setprofile(_counter(self._count))
+                sys.setprofile(self._trace)
 
     # -- the client -------------------------------------------------------------------------------------------------
 
@@ -81,12 +93,13 @@ class Driver(selectors.DefaultSelector):
         for one in series:
             self._answer = one.answer
             for number in range(WARM_UP + one.times):
-                self._count[0] = 0
+                self._callers.clear()
                 self._counting = True
                 yield from self._ask(one, one.having if number >= WARM_UP else b"")
                 self._counting = False
                 if number >= WARM_UP:
-                    one.calls.append(self._count[0])
+                    one.calls.append(self._callers.total())
+                    one.callers.update(self._callers)
                 rested = time.monotonic() + one.rest
                 while time.monotonic() < rested:
                     yield
@@ -137,9 +150,22 @@ class Driver(selectors.DefaultSelector):
                     self._upstream.remove(connection)
 
 
-def _counter(count: list[int]) -> Callable[[FrameType, str, object], None]:
+def in_all(callers: Callers) -> Tracer:
+    """Counts calls, of Python and of C."""
+
     def call(frame: FrameType, event: str, argument: object) -> None:
         if event in ("call", "c_call"):
-            count[0] += 1
+            callers[""] += 1
+
+    return call
+
+
+def by_function(callers: Callers) -> Tracer:
+    """The same by the Python function that was called, or that has called C: slower, and for people."""
+
+    def call(frame: FrameType, event: str, argument: object) -> None:
+        if event in ("call", "c_call"):
+            place = frame.f_code.co_filename.rpartition("site-packages/")[2].rpartition("/addons/")[2]
+            callers[f"{place}:{frame.f_code.co_qualname}"] += 1
 
     return call

@@ -182,11 +182,11 @@ def wrk(world: World, server: Running, ask: Ask, seconds: int) -> Sample:
     if not found:
         raise Broken(f"wrk told no result:\n{out}")
     told = json.loads(found[1])
-    _check(server, ask, told, looks)
+    check(server, ask, told, looks)
     return meter.sample(told["requests"], told["us"] / 1e6, told["p50"] / 1000, told["p99"] / 1000)
 
 
-def _check(server: Running, ask: Ask, told: dict[str, int], looks: Looks) -> None:
+def check(server: Running, ask: Ask, told: dict[str, int], looks: Looks) -> None:
     """Every answer had the right status, about the right size, and none was missing."""
     where = f"{server.name}, {ask.method} {ask.path}"
     if looks.fault:

@@ -24,21 +24,27 @@ from tests.services.redis import RedisServer
 
 BODY = b'{"id": 1, "name": "Grace Hopper", "email": "grace@shop.example", "notes": "%s"}\n' % (b"n" * 420)
 SLOW = 1.5  # seconds that the origin takes for /stale/
-INSTALL = {
-    "wrk": "wrk",
-    "h2load": "nghttp2-client",
-    "nginx": "nginx",
-    "varnishd": "varnish",
-    "redis-server": "redis-server",
+# Program, or file -> Debian packages that bring it.
+LUA_MODULE, LUA_REDIS = str(MODULES / "ngx_http_lua_module.so"), "/usr/share/lua/5.1/nginx/redis.lua"
+DEBIAN = {
+    "wrk": ["wrk"],
+    "h2load": ["nghttp2-client"],
+    "nginx": ["nginx"],
+    LUA_MODULE: ["libnginx-mod-http-lua"],
+    LUA_REDIS: ["lua-nginx-redis"],
+    "varnishd": ["varnish"],
+    "redis-server": ["redis-server"],
+    "java": ["openjdk-17-jre-headless", "default-jre-headless"],
+    "mvn": ["maven"],
 }
 
 
 def need(program: str) -> str:
     """The path of a program, or Missing with what installs it."""
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise Missing(f"{program} is not installed: apt-get install {INSTALL[program]}")
-    return found
+    if found is None and not Path(program).is_file():
+        raise Missing(f"{Path(program).name} is not installed: apt-get install {DEBIAN[program][0]}")
+    return found or program
 
 
 @dataclass
@@ -193,10 +199,8 @@ def nginx_proxy(world: World) -> Running:
 
 def nginx_lookup(world: World) -> Running:
     """What Holdfast is to replace: nginx, one worker, a look-up in Redis by Lua, the origin where there is nothing."""
-    need("nginx")
-    library = list(Path("/usr/share/lua").glob("*/nginx/redis.lua"))
-    if not library or not MODULES.joinpath("ngx_http_lua_module.so").exists():
-        raise Missing("nginx with Lua is not installed: apt-get install libnginx-mod-http-lua lua-nginx-redis")
+    for part in ("nginx", LUA_MODULE, LUA_REDIS):
+        need(part)
     told = {"origin": origin(world).port, "redis": redis(world).port, "modules": MODULES}
     return world.keep(_nginx(world, "nginx + Lua + Redis", LOOKUP_CONF, world.cores.server, **told))
 

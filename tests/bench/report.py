@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.case import Measured, Verdict
+from tests.bench.cases import CASES
+from tests.bench.picture import drawn, number
 
 UNITS = {
     "rate": "/s",
@@ -60,13 +63,6 @@ def told(measured: Measured) -> str:
     return "\n".join(lines)
 
 
-def number(value: float) -> str:
-    """As many digits as it is good for."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
 def _figure(name: str, values: Sequence[float]) -> str:
     middle, unit = statistics.median(values), UNITS.get(name, f" {name}")
     label = f"{name} " if name in ("p50", "p99") else ""
@@ -104,15 +100,33 @@ def summary(done: Sequence[Measured]) -> str:
     return "\n".join(lines)
 
 
+def entry(measured: Measured, when: str) -> dict[str, Any]:
+    """A case as bench.json has it."""
+    made = {**asdict(measured), "when": when}
+    for told_of, verdict in zip(made["verdicts"], measured.verdicts, strict=True):
+        told_of["met"] = verdict.met
+    return made
+
+
 def write(folder: Path, machine: Mapping[str, Any], done: Sequence[Measured], *, short: bool) -> list[Path]:
-    """bench.json and the pictures; the files that were written."""
-    cases = []
-    for measured in done:
-        case = asdict(measured)
-        for verdict, made in zip(case["verdicts"], measured.verdicts, strict=True):
-            verdict["met"] = made.met
-        cases.append(case)
-    file = folder / "bench.json"
+    """bench.json and the pictures; the files that were written.
+
+    Cases that were measured before on the same machine stay, so that one can be measured anew. Of a short run nothing
+    stays, and nothing is drawn: `short.json`.
+    """
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    file.write_text(json.dumps({"when": when, "short": short, "machine": machine, "cases": cases}, indent=1) + "\n")
-    return [file]
+    file = folder / ("short.json" if short else "bench.json")
+    kept: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        before = json.loads(file.read_text())
+        if not short and all(before["machine"][key] == machine[key] for key in ("cpu", "cores", "python")):
+            kept = {made["name"]: made for made in before["cases"]}
+    entries = kept | {measured.name: entry(measured, when) for measured in done}
+    cases = [entries[name] for name in (*CASES, *entries.keys() - CASES.keys()) if name in entries]
+    file.write_text(json.dumps({"machine": machine, "cases": cases}, indent=1) + "\n")
+    if short:
+        return [file]
+    pictures = drawn([made for made in cases if not made["broken"]])
+    for name, text in pictures.items():
+        (folder / name).write_text(text)
+    return [file, *(folder / name for name in pictures)]
