@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,12 +25,12 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def is_there(program: str) -> bool:
-    """Whether the program can be run; PostgreSQL's are not on the PATH on Debian, and Java must be 17 or newer."""
+    """Whether the program can be run, or the file is there; PostgreSQL's are not on Debian's PATH, Java must be 17."""
     if program == "postgres":
         return bool(shutil.which(program) or list(Path("/usr/lib/postgresql").glob("*/bin/postgres")))
     if program == "java":
         return java_version() >= 17
-    return shutil.which(program) is not None
+    return shutil.which(program) is not None or Path(program).is_file()
 
 
 def java_version() -> int:
@@ -46,21 +46,21 @@ def java_version() -> int:
     return int(found[1]) if found else 0
 
 
-def install_missing() -> list[str]:
+def install_missing(needed: Mapping[str, Sequence[str]] = NEEDED) -> list[str]:
     """Install what is missing where that is possible; returns what is still missing, as lines to show."""
-    missing = [program for program in NEEDED if not is_there(program)]
+    missing = [program for program in needed if not is_there(program)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        apt_install(missing)
+        apt_install(missing, needed)
         missing = [program for program in missing if not is_there(program)]
-    packages = " ".join(NEEDED[program][0] for program in missing)
+    packages = " ".join(dict.fromkeys(needed[program][0] for program in missing))
     return [f"missing programs: {', '.join(missing)}; on Debian: apt-get install {packages}"] if missing else []
 
 
-def apt_install(programs: Sequence[str]) -> None:
+def apt_install(programs: Sequence[str], needed: Mapping[str, Sequence[str]]) -> None:
     """apt-get update and install, quietly; what it cannot install is found missing afterwards."""
     print(f"holdfast: installing {', '.join(programs)}", flush=True)
     apt("update")
-    packages = [next((name for name in NEEDED[program] if apt_knows(name)), NEEDED[program][0]) for program in programs]
+    packages = [next((name for name in needed[program] if apt_knows(name)), needed[program][0]) for program in programs]
     with no_daemons():
         apt("install", "--yes", "--no-install-recommends", *packages)
 
