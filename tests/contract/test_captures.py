@@ -138,11 +138,11 @@ def test_the_words_of_the_stores_are_understood_in_filters() -> None:
 # --- lists ---
 
 
-async def test_lists_are_what_both_stores_hold_by_any_filter(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lists_are_what_both_stores_hold_by_any_filter(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     """Each capture once, the newest first, as if it was one table; over the borders of pages."""
     monkeypatch.setattr("holdfast.captures.view.PAGE", 3)
-    seed = random.randrange(1 << 30)
-    print(f"seed {seed}")
     dice = random.Random(seed)
     for _ in range(60):
         in_outbox = dice.choice([None, "pending", "sent", "quarantined", "discarded"])

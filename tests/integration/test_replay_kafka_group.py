@@ -172,7 +172,8 @@ async def test_one_that_joins_or_leaves_interrupts_nobody(
     cluster: KafkaCluster, topic: str, members: list[Member]
 ) -> None:
     """Cooperative: who keeps a partition goes on reading it, and nothing is given twice; one that stops is prompt."""
-    members += [Member(cluster.address, topic), Member(cluster.address, topic)]
+    slow = 0.5  # so that something is on its way when partitions move
+    members += [Member(cluster.address, topic, pause=slow), Member(cluster.address, topic, pause=slow)]
     await balanced(members)
     stop = asyncio.Event()
 
@@ -187,7 +188,7 @@ async def test_one_that_joins_or_leaves_interrupts_nobody(
     producing = asyncio.create_task(trickle())
     await until(lambda: all(member.settled() > 60 for member in members))
     before = [member.shares() for member in members]
-    members.append(Member(cluster.address, topic))
+    members.append(Member(cluster.address, topic, pause=slow))
     await balanced(members)
     for member, owned in zip(members[:2], before, strict=True):
         kept = member.shares().items()
@@ -200,13 +201,13 @@ async def test_one_that_joins_or_leaves_interrupts_nobody(
     count = await producing
     await all_settled(members, count)
     taken = ids(members, "taken")
-    assert len(taken) == len(set(taken)), "what is given back is committed before"
+    assert len(taken) == len(set(taken)), "what is on its way from what is given back is settled and committed before"
     assert took < 8
     assert all(in_order(member) for member in members)
     for member, owned in zip(members[:2], before, strict=True):
         for number in set(member.shares()) & set(owned):
             if member.shares()[number] == owned[number]:
-                assert longest_gap(member, number) < 3.0
+                assert longest_gap(member, number) < 5.0
 
 
 def longest_gap(member: Member, number: int) -> float:

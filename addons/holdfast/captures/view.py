@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -43,15 +43,15 @@ class Captures:
 
     async def newest(self, choice: Choice, limit: int) -> list[Capture]:
         """By the time they were captured, newest first."""
-        limit = max(0, limit)
+        if limit <= 0:
+            return []
         listed = await self._entries(choice, limit)
-        # What was stored before the last of these was captured cannot come before it.
-        cut = listed[-1].captured if limit and len(listed) == limit else None
+        cut = listed[-1].captured if len(listed) == limit else 0.0
         found, missed = await self._newest_records(choice, limit, cut, {each.id for each in listed})
         if missed:  # some may have reached the audit store just now
             listed = await self._entries(choice, limit)
         merged = {each.id: each for each in (*found, *listed)}
-        return sorted(merged.values(), key=lambda each: (each.captured, each.id), reverse=True)[:limit]
+        return _newest(merged.values(), limit)
 
     async def each(self, choice: Choice) -> AsyncIterator[Capture]:
         """All that fit, each once: those only the outbox knows, then those of the audit store; both oldest first."""
@@ -66,7 +66,7 @@ class Captures:
 
     async def _entries(self, choice: Choice, limit: int) -> list[Capture]:
         where = audit_filter(choice)
-        if self.audit is None or where is None or not limit:
+        if self.audit is None or where is None:
             return []
         return [from_entry(entry) for entry in await self.audit.entries(where, limit=limit)]
 
@@ -88,16 +88,22 @@ class Captures:
             where["since"] = last
 
     async def _newest_records(
-        self, choice: Choice, limit: int, cut: float | None, listed: set[str]
+        self, choice: Choice, limit: int, cut: float, listed: set[str]
     ) -> tuple[list[Capture], bool]:
-        """Those that only the outbox knows, and whether the audit store knows of others that it has not listed."""
+        """Those that only the outbox knows, and whether the audit store knows of others that it has not listed.
+
+        What was captured before `cut` is not wanted.
+        """
         found: list[Capture] = []
         missed = False
         async for page in self._pages(choice, newest_first=True):
             unknown = await self._unknown(page)
-            found += [from_record(record, publishes=self.publishes) for record in unknown]
+            found = _newest([*found, *(from_record(each, publishes=self.publishes) for each in unknown)], limit)
             missed = missed or bool({record.id for record in page} - {record.id for record in unknown} - listed)
-            if len(found) >= limit or (cut is not None and page[-1].seq < cut * _TICKS):
+            # They come by when they were stored, which may be long after they were captured, and is never before.
+            if len(found) == limit:
+                cut = max(cut, found[-1].captured)
+            if page[-1].seq < int(cut * _TICKS):
                 break
         return found, missed
 
@@ -184,6 +190,10 @@ class Captures:
             await asyncio.to_thread(self.outbox.discard, [each.id for each in before.values()])
         after = await self.of(ids)
         return sum(after[each].state == "discarded" != capture.state for each, capture in before.items())
+
+
+def _newest(captures: Iterable[Capture], limit: int) -> list[Capture]:
+    return sorted(captures, key=lambda each: (each.captured, each.id), reverse=True)[:limit]
 
 
 def _of_slot(queries: Queries, where: Where, newest_first: bool) -> Iterator[OutboxRecord]:

@@ -10,8 +10,9 @@
     producer    messages back to Kafka
     watch       how much waits
 
-A capture may be given twice (after a crash, a rebalance, or a failure in the middle of `hand_on`), and is never lost:
-an offset is committed when everything before it is settled.
+A capture may be given twice (after a crash, a failure in the middle of `hand_on`, or a rebalance: what is then on its
+way from a partition that is given back has two seconds to be settled), and is never lost: an offset is committed when
+everything before it is settled.
 """
 
 from holdfast.replay.kafka.options import KafkaSourceSettings

@@ -82,7 +82,7 @@ class Buffer:
     """Messages that were read: not yet taken, or taken and not settled. For any thread."""
 
     def __init__(self, messages: int, size: int) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._ready: deque[Taken] = deque()
         self._gate = Gate(messages, size)
         self._opened = threading.Event()
@@ -127,6 +127,21 @@ class Buffer:
                 if not each.share.is_lost and each.share.offsets.settle(each.offset):
                     del each.share.held[each.offset]
                     self._leave(each)
+            self._lock.notify_all()
+
+    def recall(self, shares: Sequence[Share], timeout: float) -> None:
+        """They are to be given back: none of them is taken any more, and those that were have so long to be settled."""
+        with self._lock:
+            kept = deque[Taken]()
+            for taken in self._ready:
+                at = taken.position
+                if isinstance(at, Position) and at.share in shares:
+                    del at.share.held[at.offset]  # its offset stays open: whoever is next begins with it
+                    self._leave(at)
+                else:
+                    kept.append(taken)
+            self._ready = kept
+            self._lock.wait_for(lambda: not any(share.held for share in shares), timeout)
 
     def lose(self, shares: Sequence[Share]) -> None:
         """Somebody else's from now on."""

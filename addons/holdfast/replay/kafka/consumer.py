@@ -33,6 +33,7 @@ _LOOK_EVERY = 30.0  # at the topics
 _LOOK_AGAIN = 2.0  # while the first is missing
 _AGAIN = 3.0  # after a failure of the member
 _ANSWER = 1.0  # for what is nice to know
+_SETTLING = 2.0  # for what is on its way to the upstream from a partition that is given back
 _SILENT = 30.0  # after so long without a turn, what was found last says nothing any more
 
 
@@ -302,6 +303,7 @@ class Reading:
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         gone = self._without(places)
+        self._buffer.recall(gone, _SETTLING)
         self._commits.now(consumer, gone)
         self._let_go(consumer, gone, places)
         log.info("partitions given back", extra={"count": len(places), "all": len(self._shares)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from typing import Any
 
 import pytest
@@ -107,6 +108,7 @@ class Scene:
         self.consumer: Any = FakeConsumer()
         monkeypatch.setattr("holdfast.replay.kafka.consumer._GRACE", 0.0)
         monkeypatch.setattr("holdfast.replay.kafka.consumer._POLL", 0.01)
+        monkeypatch.setattr("holdfast.replay.kafka.consumer._SETTLING", 0.0)
         settings = KafkaSourceSettings(retry_delays=(10.0,))
         self.buffer = Buffer(messages, 1 << 20)
         found = configs("a:1", "t", {}, settings)
@@ -218,6 +220,27 @@ def test_a_partition_that_is_given_back_and_comes_again_is_not_paused(
     scene.consumer.at["t", 0] = 2
     scene.assign()
     assert places(scene.turn(3))[0] == ("t", 0, 2)
+
+
+def test_what_is_on_its_way_is_settled_before_its_partition_is_given_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever is next does not get it again; what was read and not taken is theirs."""
+    monkeypatch.setattr("holdfast.replay.kafka.consumer._SETTLING", 30.0)
+    scene.consumer.fill(("t", 0), [0.0] * 9)
+    scene.consumer.fill(("t", 1), [0.0] * 9)
+    scene.assign()
+    taken = scene.turn(3)
+    scene.consumer.logs["t", 0] += [FakeMessage(("t", 0), number) for number in range(9, 20)]
+    scene.reading._turn(scene.consumer)
+    ours = [place for place in places(taken) if place[1] == 0]
+    delivering = threading.Timer(0.1, lambda: settle(scene, taken))
+    delivering.start()
+    scene.reading._on_revoke(scene.consumer, [TopicPartition("t", 0)])
+    delivering.join()
+    assert scene.consumer.committed["t", 0] == len(ours) == 9
+    assert scene.buffer.take(100) == []
+    assert scene.buffer.held() == (0, 0)
 
 
 def test_everything_is_given_once_in_order_in_time_and_committed_in_the_end(
