@@ -7,7 +7,7 @@
 - `interim` and `connection_fields` mend what stock passes on wrongly: 1xx answers, hop-by-hop header fields.
 - `failures` names what went wrong; `timers` bounds how long anything may take; `hooks` are the events for addons.
 - `placement` puts addons onto the manager in order; `gate` opens, drains and closes the listening socket.
-- `speed` has what only makes mitmproxy faster, and can be left out: `dispatch`, events by a table.
+- `speed` has what only makes mitmproxy faster, and can be left out: `dispatch`, events by a table, and `speedups`.
 - `selfcheck` compares the installed mitmproxy with what all of this was written against.
 """
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
 from mitmproxy import flow
@@ -25,6 +25,7 @@ from mitmproxy.master import Master
 
 mitmproxy_log = logging.getLogger("mitmproxy.addonmanager")  # where its users look for it
 type Handler = Callable[..., Any]
+type Steps = Generator[Awaitable[Any], None, Any]
 type Groups = tuple[tuple[Handler, ...], ...]  # one for each addon at the top level that has any
 
 
@@ -65,28 +66,35 @@ class HookTable:
 
     async def trigger_event(self, event: Hook) -> None:
         """Every handler of this event, one after the other."""
+        await finish(self._asked(self.groups(type(event)), event.args()))
+
+    async def handle_lifecycle(self, event: Hook) -> None:
+        """The event, and after one about a flow the news that it has changed."""
+        await finish(self.lifecycle(event))
+
+    def lifecycle(self, event: Hook) -> Steps:
+        """The same in steps: what one gives out is to be waited for before the next. Ends with what it is about."""
         arguments = event.args()
-        for group in self.groups(type(event)):
+        yield from self._asked(self.groups(type(event)), arguments)
+        if isinstance(arguments[0], flow.Flow) and (told := self.groups(UpdateHook)):
+            yield from self._asked(told, [[arguments[0]]])
+        return arguments[0]
+
+    def _asked(self, groups: Groups, arguments: list[Any]) -> Steps:
+        for group in groups:
             try:
                 for handler in group:
                     result = handler(*arguments)
                     if result is not None and inspect.isawaitable(result):
-                        await result
+                        yield result
             except AddonHalt:
                 return
             except OptionsError:
                 raise
             except Exception as error:  # noqa: BLE001  # an addon's, whatever it is
                 _, _, trace = sys.exc_info()
-                told = (type(error), error, cut_traceback(trace, "trigger_event"))
+                told = (type(error), error, cut_traceback(cut_traceback(trace, "_asked"), "finish"))
                 mitmproxy_log.error(f"Addon error: {error}", exc_info=told)  # mitmproxy's own words
-
-    async def handle_lifecycle(self, event: Hook) -> None:
-        """The event, and after one about a flow the news that it has changed."""
-        message = event.args()[0]
-        await self.trigger_event(event)
-        if isinstance(message, flow.Flow) and self.groups(UpdateHook):
-            await self.trigger_event(UpdateHook([message]))
 
     def _look(self, kind: type[Hook]) -> Iterator[tuple[Handler, ...]]:
         event = object.__new__(kind)  # of which no more than the name is asked for
@@ -98,6 +106,21 @@ class HookTable:
                 group.append(_raising(error))  # when its turn comes, as it would be
             if group:
                 yield tuple(group)
+
+
+async def finish(steps: Steps, begun: Awaitable[Any] | None = None) -> None:
+    """Take all the steps that are left, `begun` first: what an earlier one is waiting for."""
+    try:
+        awaited = begun or next(steps)
+        while True:
+            try:
+                await awaited
+            except BaseException as error:  # noqa: BLE001  # the step's own affair
+                awaited = steps.throw(error)
+            else:
+                awaited = next(steps)
+    except StopIteration:
+        return
 
 
 def _raising(error: AddonManagerError) -> Handler:

@@ -36,7 +36,7 @@ from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstre
 from holdfast.engine.connections import UpstreamConnection, open_upstream
 from holdfast.engine.faulty_stream import FaultyStream
 from holdfast.engine.leg import Leg
-from holdfast.engine.pacing import is_slow
+from holdfast.engine.pacing import has_ended, is_slow
 from holdfast.engine.shortcut import Shortcut
 from holdfast.engine.stream import ResilientStream
 from holdfast.engine.timers import OF_THE_CONNECTION, TimerFired
@@ -201,7 +201,7 @@ class ResilientLayer(HttpLayer):
         self._forget_closed()
         # The one used last is the least likely to have been closed by the server meanwhile.
         for server, upstream in reversed(self._upstreams.items()):
-            if upstream.leads_to(event) and upstream.free:
+            if upstream.leads_to(event) and upstream.free and not self._is_stale(server, upstream):
                 self._upstreams[server] = self._upstreams.pop(server)
                 yield from self._complete(event, server, None)
                 return
@@ -241,6 +241,10 @@ class ResilientLayer(HttpLayer):
         stream = self.command_sources.pop(wanted)
         reply = (None, err) if err else (server, None)
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(wanted, reply))
+
+    def _is_stale(self, server: Server, upstream: UpstreamConnection) -> bool:
+        """Whether the server has closed it, which the event loop will say in a moment."""
+        return isinstance(upstream.http, UpstreamHttp1) and has_ended(server, self.context.client.id)
 
     def _forget_closed(self) -> None:
         for server in [s for s in self._upstreams if s.state is ConnectionState.CLOSED]:

@@ -8,6 +8,7 @@ needs more of. (mitmproxy 12.2)
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -58,3 +59,17 @@ def is_slow(connection: Connection, client_id: str) -> bool:
     io = handler.transports.get(connection) if handler else None
     writer = io.writer if io else None
     return isinstance(writer, asyncio.StreamWriter) and writer.transport.get_write_buffer_size() > _UNWRITTEN
+
+
+def has_ended(idle: Connection, client_id: str) -> bool:
+    """Whether something has come on a connection that nothing is expected on: its end, which nobody has read yet."""
+    handler = client_connection(client_id)
+    io = handler.transports.get(idle) if handler else None
+    if io is None or not isinstance(io.writer, asyncio.StreamWriter):
+        return False
+    number = io.writer.get_extra_info("socket").fileno()
+    if number < 0:
+        return True
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))

@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 
 from mitmproxy import addonmanager, hooks
 from mitmproxy.master import Master
+from mitmproxy.proxy import mode_servers, server
 
 from holdfast.engine.dispatch import dispatch_by_table
 from holdfast.engine.selfcheck import Expected, differences
+from holdfast.engine.speedups import fields, inline, values
 from holdfast.errors import HoldfastError
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,23 @@ PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
             (hooks.UpdateHook, "flows"),
         ),
     ),
+    (
+        "events without tasks",
+        inline.take_inline,
+        (
+            (server.ConnectionHandler.server_event, "self event"),
+            (server.ConnectionHandler.hook_task, "self hook"),
+            (server.ConnectionHandler.open_connection, "self command"),
+            (server.ConnectionHandler.wakeup, "self request"),
+            (server.ConnectionHandler.close_connection, "self connection half_close"),
+            (server.ConnectionHandler.drain_writers, "self"),
+            (server.TimeoutWatchdog.disarm, "self"),
+            (mode_servers.ProxyConnectionHandler.__init__, "self master r w options mode"),
+            (mode_servers.ProxyConnectionHandler.handle_hook, "self hook"),
+        ),
+    ),
+    ("header fields in one step", fields.look_up_in_one_step, fields.EXPECTED),
+    ("values that are remembered", values.remember_values, values.EXPECTED),
 )
 
 

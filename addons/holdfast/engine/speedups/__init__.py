@@ -1,0 +1,7 @@
+"""Parts of `engine.speed`: each does what mitmproxy does, with less work, and nothing else.
+
+- `inline`: a connection's events and hooks without a task for each, and what goes out at once in one write.
+- `fields`: header fields are looked up without a walk through five classes.
+- `values`: what is read again and again is not copied, checked or listed each time.
+- `replacing` puts such functions in the place of mitmproxy's.
+"""

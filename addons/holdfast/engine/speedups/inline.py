@@ -1,0 +1,193 @@
+"""A connection's events without a task for each hook, and with one write for what goes out at once.
+
+For each hook mitmproxy makes a task, which asks the addons and then waits in the event loop for its turn to go on. Here
+the addons are asked on the spot: where none of them has anything to wait for, and nobody has intercepted the flow, the
+layers go on at once. Otherwise a task sees to the rest, as in mitmproxy. The order of events is mitmproxy's: one at a
+time, the next one when the commands of the one before have been carried out. (mitmproxy 12.2)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from mitmproxy import flow
+from mitmproxy.connection import Connection
+from mitmproxy.master import Master
+from mitmproxy.proxy import commands, events, mode_servers
+from mitmproxy.utils import asyncio_utils
+
+from holdfast.engine.dispatch import HookTable, finish
+
+JOINED = 64 * 1024
+"""Bytes up to which pieces are put together for one write; to copy more costs more than it saves."""
+
+
+class InlineConnection(mode_servers.ProxyConnectionHandler):
+    """`ProxyConnectionHandler` that does the same with fewer tasks."""
+
+    def __init__(self, master: Master, *rest: Any) -> None:
+        super().__init__(master, *rest)  # type: ignore[no-untyped-call]
+        self._table = table_of(master)
+        self._inside = False
+        self._waiting: deque[tuple[events.Event, asyncio.Future[None] | None]] = deque()
+        self._unsent: dict[Connection, list[bytes]] = {}
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    async def server_event(self, event: events.Event) -> None:
+        """As stock: one at a time."""
+        if self._table is None:
+            await super().server_event(event)
+            return
+        if self._inside:  # a task that the layers have begun just now is that quick
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((event, turn))
+            await turn
+            return
+        self._inside = True
+        try:
+            self._take(event)
+            while self._waiting:
+                event, waiter = self._waiting.popleft()
+                if waiter is None:
+                    self._take(event)
+                elif not waiter.done():
+                    self._take(event)
+                    waiter.set_result(None)
+        finally:
+            self._inside = False
+
+    def _take(self, event: events.Event) -> None:
+        self.timeout_watchdog.last_activity = time.time()
+        try:
+            for command in self.layer.handle_event(event):
+                if type(command) is commands.SendData:
+                    self._unsent.setdefault(command.connection, []).append(command.data)
+                    continue
+                if self._unsent:
+                    self._send()
+                if isinstance(command, commands.StartHook):
+                    self._hook(command)
+                else:
+                    self._carry_out(command)
+        except Exception:  # noqa: BLE001
+            self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)  # its own words
+        if self._unsent:
+            self._send()
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, {}
+        for connection, pieces in unsent.items():
+            io = self.transports.get(connection)
+            if io is None:
+                continue  # it has been closed
+            assert io.writer
+            if io.writer.is_closing():
+                continue
+            if len(pieces) > 1 and sum(map(len, pieces)) <= JOINED:
+                io.writer.write(b"".join(pieces))
+                continue
+            for piece in pieces:
+                io.writer.write(piece)
+
+    def _carry_out(self, command: commands.Command) -> None:
+        if isinstance(command, commands.OpenConnection):
+            assert command.connection not in self.transports
+            opening = asyncio_utils.create_task(
+                self.open_connection(command),
+                name=f"server connection handler {command.connection.address}",
+                keep_ref=False,
+                client=self.client.peername,
+            )
+            self.transports[command.connection] = mode_servers.server.ConnectionIO(handler=opening)
+        elif isinstance(command, commands.RequestWakeup):
+            wakeup = asyncio_utils.create_task(
+                self.wakeup(command),
+                name=f"wakeup timer ({command.delay:.1f}s)",
+                keep_ref=False,
+                client=self.client.peername,
+            )
+            self.wakeup_timer.add(wakeup)
+        elif isinstance(command, commands.ConnectionCommand) and command.connection not in self.transports:
+            pass  # it has been closed already
+        elif isinstance(command, commands.CloseTcpConnection):
+            self.close_connection(command.connection, command.half_close)
+        elif isinstance(command, commands.CloseConnection):
+            self.close_connection(command.connection, False)
+        elif isinstance(command, commands.Log):
+            self.log(command.message, command.level)
+        else:
+            raise RuntimeError(f"Unexpected command: {command}")
+
+    # -- hooks ------------------------------------------------------------------------------------------------------
+
+    def _hook(self, hook: commands.StartHook) -> None:
+        assert self._table
+        steps = self._table.lifecycle(hook)
+        try:
+            begun = next(steps)
+        except StopIteration as ended:
+            if isinstance(ended.value, flow.Flow) and ended.value.intercepted:
+                self._later(hook, None)
+            elif hook.blocking:
+                self._waiting.append((events.HookCompleted(hook), None))
+        except Exception as error:  # noqa: BLE001
+            self._later(hook, _raised(error))
+        else:
+            self._later(hook, finish(steps, begun))
+
+    def _later(self, hook: commands.StartHook, rest: Any) -> None:
+        asyncio_utils.create_task(
+            self._end_hook(hook, rest),
+            name=f"handle_hook({hook.name})",
+            keep_ref=True,
+            client=self.client.peername,
+        )
+
+    async def _end_hook(self, hook: commands.StartHook, rest: Any) -> None:
+        with self.timeout_watchdog.disarm():
+            if rest is not None:
+                await rest
+            (data,) = hook.args()
+            if isinstance(data, flow.Flow):
+                await data.wait_for_resume()
+        if hook.blocking:
+            await self.server_event(events.HookCompleted(hook))
+
+    # -- sockets ----------------------------------------------------------------------------------------------------
+
+    async def drain_writers(self) -> None:
+        """As stock, but nothing is waited for where nothing is held up."""
+        for io in self.transports.values():
+            writer = io.writer
+            if writer is not None and not _takes_more(writer):
+                await super().drain_writers()  # type: ignore[no-untyped-call]
+                return
+
+
+async def _raised(error: Exception) -> None:
+    raise error
+
+
+def _takes_more(writer: Any) -> bool:
+    """Whether `drain` would come back at once, and with nothing."""
+    if not isinstance(writer, asyncio.StreamWriter):
+        return False
+    inner: Any = writer
+    failed = inner._reader is not None and inner._reader.exception()
+    return not (failed or inner._protocol._paused or inner._transport.is_closing())
+
+
+def table_of(master: Master) -> HookTable | None:
+    """The table by which events of this mitmproxy go, if they do."""
+    table = getattr(master.addons.trigger_event, "__self__", None)
+    return table if isinstance(table, HookTable) else None
+
+
+def take_inline(_: Master) -> None:
+    """Connections from now on are of the quick kind; it falls back by itself where a mitmproxy has no table."""
+    mode_servers.ProxyConnectionHandler = InlineConnection  # type: ignore[misc]
