@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mitmproxy.connection import Server
 from mitmproxy.http import HTTPFlow
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from holdfast.engine.keepalive.figures import ConnectionFigures
 from holdfast.engine.plan import EVERYWHERE, ClientBounds, Plan, build_plans, client_bounds
 from holdfast.engine.timers import Timers
 from holdfast.policy.breaker import Breaker, BreakerRules
@@ -25,6 +26,9 @@ from holdfast.policy.faults import Injection, Place
 from holdfast.policy.pool import Pool, PoolServer
 from holdfast.profile.settings import Profile
 from holdfast.spool import SpoolRoom
+
+if TYPE_CHECKING:
+    from holdfast.engine.keepalive.sharing import SharedConnections
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ class Leg:
     jitter: Callable[[], float] = random.random
     spooling: SpoolRoom | None = None  # for streamed bodies, where somebody wants to capture them
     faults: FaultSource | None = None  # where the profile has the addon for it
+    shared: SharedConnections | None = None  # by all clients; each has its own otherwise
     unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)
@@ -56,6 +61,7 @@ class Leg:
 
     def __post_init__(self) -> None:
         self.registry.register(BreakerStates(self))
+        self.registry.register(ConnectionFigures(lambda: self.shared))
         self._refused = Counter(
             "holdfast_not_retried",
             "Failed requests that were not tried again, by what forbade it.",
@@ -124,6 +130,11 @@ class Leg:
     def server_names(self) -> list[str]:
         """Those of the profile, each once."""
         return list(dict.fromkeys(str(given.endpoint) for given in self._given()))
+
+    def label(self, endpoint: Endpoint) -> str:
+        """For metrics. An addon may aim at any host: those share one, so that the number of series stays bounded."""
+        known = any(given.endpoint.name == endpoint.name for given in self._given())
+        return endpoint.name if known else "other"
 
     def _given(self) -> list[PoolServer]:
         return [given for plan in self.pools().values() for given in plan.pool.given]
