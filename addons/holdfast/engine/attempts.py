@@ -55,6 +55,11 @@ class Attempts:
                 request.host_header = url.hostport(endpoint.uri_scheme, endpoint.host, endpoint.port)
         return endpoint
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Of the attempt that was begun last."""
+        return self._last.endpoint if self._last else None
+
     def ended(self, failure: Failure | None) -> None:
         """Account for the attempt that was begun last; None: it succeeded."""
         assert self._last

@@ -80,7 +80,8 @@ class BackgroundHandler(ConnectionHandler):
         context.server.address = first.address
         context.server.tls = first.tls
         super().__init__(context)
-        self.layer = ScriptedLayer(context, leg, flow)
+        self.layer: ScriptedLayer = ScriptedLayer(context, leg, flow)
+        self._shared = leg.shared
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -88,6 +89,8 @@ class BackgroundHandler(ConnectionHandler):
         live = ctx.master.addons.get("proxyserver")
         assert isinstance(live, Proxyserver)
         with live.register_connection(self.client.id, self):  # type: ignore[arg-type]  # timers find it by its id
+            if self._shared:
+                self._shared.serve(self, self.layer)
             await self.server_event(events.Start())
             try:
                 await self._ended.wait()
@@ -96,6 +99,8 @@ class BackgroundHandler(ConnectionHandler):
                 await self.server_event(events.ConnectionClosed(self.client))
                 raise
             finally:
+                if self._shared:
+                    self._shared.left(self.client)
                 for io in list(self.transports.values()):
                     if io.handler:
                         io.handler.cancel("the request has ended")

@@ -13,12 +13,19 @@ from holdfast.policy.endpoint import Endpoint
 
 
 class GetUpstream(GetHttpConnection):
-    """To the HTTP layer: a connection to this server, a kept one or a new one. `http2`: no other protocol will do."""
+    """To the HTTP layer: a connection to this server, a kept one or a new one. `http2`: no other protocol will do.
 
-    def __init__(self, endpoint: Endpoint, *, http2: bool) -> None:
+    `careful`: the request cannot be sent again. `new`: no kept one will do. `kept` says then which it was.
+    """
+
+    kept = False
+
+    def __init__(self, endpoint: Endpoint, *, http2: bool, careful: bool = False, new: bool = False) -> None:
         super().__init__(endpoint.address, endpoint.tls, None)
         self.endpoint = endpoint
         self.http2 = http2
+        self.careful = careful
+        self.new = new
 
 
 class AbandonAttempt(commands.ConnectionCommand):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from mitmproxy.connection import Server
 from mitmproxy.proxy import commands, events
@@ -16,6 +17,9 @@ from holdfast.engine.commands import GetUpstream
 from holdfast.engine.upstream_http1 import UpstreamHttp1
 from holdfast.engine.upstream_http2 import UpstreamHttp2
 
+if TYPE_CHECKING:
+    from holdfast.engine.keepalive.line import Line
+
 
 class UpstreamConnection(Layer):
     """Serves requests to one server. `http` is None until the connection is open."""
@@ -27,8 +31,9 @@ class UpstreamConnection(Layer):
         self.endpoint = wanted.endpoint
         self.http2_asked = wanted.http2
         self.http: UpstreamHttp1 | UpstreamHttp2 | None = None
+        self.line: Line | None = None  # where connections are shared
         self._clock = clock
-        self._backlog = backlog
+        self.backlog = backlog
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         assert isinstance(event, events.Start)
@@ -36,7 +41,7 @@ class UpstreamConnection(Layer):
         err = yield commands.OpenConnection(server)
         if not err:
             if server.alpn == b"h2":
-                self.http = UpstreamHttp2(self.context, self._clock, self._backlog)
+                self.http = UpstreamHttp2(self.context, self._clock, self.backlog)
             else:
                 self.http = UpstreamHttp1(self.context)
             self._handle_event = self.http.handle_event  # type: ignore[method-assign]
@@ -68,7 +73,7 @@ def open_upstream(
     backlog: Callable[[int], int],
 ) -> tuple[Server, Layer, UpstreamConnection]:
     """The server, the layers from TLS (if any) downwards, and the innermost of them. Nothing is sent yet."""
-    endpoint = wanted.endpoint
+    endpoint, asked = wanted.endpoint, asks_for_http2(wanted, offer_http2=offer_http2)
     server = context.server = Server(address=endpoint.address)
     stack = LayerStack()
     if endpoint.tls:
@@ -79,8 +84,17 @@ def open_upstream(
         stack /= tls.ServerTLSLayer(context)
     elif wanted.http2:
         server.alpn = b"h2"
-    wanted_or_offered = wanted.http2 or (endpoint.tls and offer_http2)
     connection = UpstreamConnection(context, wanted, clock, backlog)
-    connection.http2_asked = wanted_or_offered
+    connection.http2_asked = asked
     stack /= connection
     return server, stack[0], connection
+
+
+def asks_for_http2(wanted: GetUpstream, *, offer_http2: bool) -> bool:
+    """Whether a connection that is opened for it may turn out to be HTTP/2."""
+    return wanted.http2 or (wanted.endpoint.tls and offer_http2)
+
+
+def no_backlog(_stream_id: int) -> int:
+    """Of a connection that nobody has."""
+    return 0

@@ -9,6 +9,9 @@ from holdfast.engine.upstream_http2 import NOT_PROCESSED
 from holdfast.policy import failure
 from holdfast.policy.failure import Failure
 
+CLOSED = "server closed connection"
+"""What mitmproxy says of an HTTP/1 connection that has ended before a byte of the response."""
+
 
 def response_failure(event: ResponseProtocolError, headers_seen: bool) -> Failure:
     """`headers_seen`: whether the response had begun when it broke off."""
@@ -29,7 +32,7 @@ def _failure(text: str, headers_seen: bool) -> Failure:
         return failure.NOT_PROCESSED
     if not headers_seen and text.startswith("stream reset"):
         return Failure("connection_terminated", f"the upstream gave the request up: {text}")
-    if text == "server closed connection" or (text == "peer closed connection" and not headers_seen):
+    if text == CLOSED or (text == "peer closed connection" and not headers_seen):
         return Failure("connection_terminated", "the upstream closed the connection before it answered")
     if text.startswith("unexpected server response") and "b'HTTP/" in text:
         return Failure("http_response_incomplete", "the upstream closed the connection within the response header")

@@ -33,7 +33,7 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 from holdfast.engine.client_http1 import ClientHttp1
 from holdfast.engine.client_http2 import PREFACE, ClientHttp2
 from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstream, Pause, PauseEnded, PeerTook
-from holdfast.engine.connections import UpstreamConnection, open_upstream
+from holdfast.engine.connections import UpstreamConnection, asks_for_http2, no_backlog, open_upstream
 from holdfast.engine.faulty_stream import FaultyStream
 from holdfast.engine.leg import Leg
 from holdfast.engine.pacing import has_ended, is_slow
@@ -47,6 +47,8 @@ from holdfast.engine.windows import LOW, STREAM_WINDOW
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import Layer
 
+    from holdfast.engine.keepalive.sharing import Share
+
 
 class ResilientLayer(HttpLayer):
     """`HttpLayer` for reverse mode whose streams retry, time out and answer for a dead upstream."""
@@ -54,6 +56,7 @@ class ResilientLayer(HttpLayer):
     def __init__(self, context: Context, leg: Leg) -> None:
         super().__init__(context, HTTPMode.transparent)
         self.leg = leg
+        self.share: Share | None = None  # of the connections to servers, where clients share them
         self._upstreams: dict[Server, UpstreamConnection] = {}
         self._pauses: dict[FaultyStream, Pause] = {}
         self._first = b""  # of a client that has not said yet which HTTP it speaks
@@ -200,15 +203,24 @@ class ResilientLayer(HttpLayer):
         assert isinstance(event, GetUpstream)
         self._forget_closed()
         # The one used last is the least likely to have been closed by the server meanwhile.
-        for server, upstream in reversed(self._upstreams.items()):
-            if upstream.leads_to(event) and upstream.free and not self._is_stale(server, upstream):
+        for server, upstream in () if event.new else reversed(self._upstreams.items()):
+            is_ours = upstream.leads_to(event) and upstream.free and not self._is_stale(server, upstream)
+            if is_ours and (not self.share or self.share.use(upstream, event)):
                 self._upstreams[server] = self._upstreams.pop(server)
+                event.kept = True
                 yield from self._complete(event, server, None)
                 return
             if upstream.leads_to(event) and upstream.shared and server in self.waiting_for_establishment:
                 self.waiting_for_establishment[server].append(event)
                 return
         offer_http2 = self.context.client.alpn == b"h2"
+        taken = None
+        if self.share and not event.new:
+            taken = self.share.take(event, asks_for_http2(event, offer_http2=offer_http2))
+        if taken:
+            event.kept = True
+            yield from self._complete(event, taken, None)
+            return
         server, outermost, upstream = open_upstream(
             self.context.fork(),
             event,
@@ -245,6 +257,28 @@ class ResilientLayer(HttpLayer):
     def _is_stale(self, server: Server, upstream: UpstreamConnection) -> bool:
         """Whether the server has closed it, which the event loop will say in a moment."""
         return isinstance(upstream.http, UpstreamHttp1) and has_ended(server, self.context.client.id)
+
+    def stack_of(self, server: Connection) -> tuple[Layer, UpstreamConnection] | None:
+        """The ends of the layers of this connection, if it is one to a server of ours."""
+        upstream = self._upstreams.get(server) if isinstance(server, Server) else None
+        return (self.connections[server], upstream) if upstream and server in self.connections else None
+
+    def upstreams(self) -> list[UpstreamConnection]:
+        """All connections to servers."""
+        return list(self._upstreams.values())
+
+    def take_in(self, outermost: Layer, upstream: UpstreamConnection) -> None:
+        """One that another client has used is ours."""
+        server = upstream.context.server
+        self._upstreams[server], self.connections[server] = upstream, outermost
+        upstream.backlog = self.towards_client
+
+    def give_away(self, server: Server) -> None:
+        """One of ours, which is idle, is ours no more."""
+        self.connections.pop(server, None)
+        upstream = self._upstreams.pop(server, None)
+        if upstream:
+            upstream.backlog = no_backlog
 
     def _forget_closed(self) -> None:
         for server in [s for s in self._upstreams if s.state is ConnectionState.CLOSED]:

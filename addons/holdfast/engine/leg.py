@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from holdfast.engine.keepalive.figures import ConnectionFigures
 from holdfast.engine.plan import EVERYWHERE, ClientBounds, Plan, build_plans, client_bounds
 from holdfast.engine.shortcut import Answering
 from holdfast.engine.timers import Timers
@@ -27,6 +28,7 @@ from holdfast.profile.settings import Profile
 from holdfast.spool import SpoolRoom
 
 if TYPE_CHECKING:
+    from holdfast.engine.keepalive.sharing import SharedConnections
     from holdfast.policy.faults import Injection, Place
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Leg:
     jitter: Callable[[], float] = random.random
     spooling: SpoolRoom | None = None  # for streamed bodies, where somebody wants to capture them
     faults: FaultSource | None = None  # where the profile has the addon for it
+    shared: SharedConnections | None = None  # by all clients; each has its own otherwise
     lane: Answering | None = None  # for hits
     unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
@@ -60,6 +63,7 @@ class Leg:
 
     def __post_init__(self) -> None:
         self.registry.register(BreakerStates(self))
+        self.registry.register(ConnectionFigures(lambda: self.shared))
         self._refused = Counter(
             "holdfast_not_retried",
             "Failed requests that were not tried again, by what forbade it.",
@@ -128,6 +132,11 @@ class Leg:
     def server_names(self) -> list[str]:
         """Those of the profile, each once."""
         return list(dict.fromkeys(str(given.endpoint) for given in self._given()))
+
+    def label(self, endpoint: Endpoint) -> str:
+        """For metrics. An addon may aim at any host: those share one, so that the number of series stays bounded."""
+        known = any(given.endpoint.name == endpoint.name for given in self._given())
+        return endpoint.name if known else "other"
 
     def _given(self) -> list[PoolServer]:
         return [given for plan in self.pools().values() for given in plan.pool.given]

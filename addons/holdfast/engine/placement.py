@@ -23,9 +23,9 @@ def place(master: Master, addons: Sequence[object]) -> None:
 
     HoldfastError for an engine's mode that there is not.
     """
-    make_fast(master)
     manager = master.addons
     manager.add(*addons)
+    make_fast(master)
     kept = [a for a in manager.chain if not any(a is b for b in addons)]
     index = next((i for i, a in enumerate(kept) if a is manager.get("nextlayer")), len(kept))
     # A new list, not a changed one: mitmproxy may be walking the old one right now.

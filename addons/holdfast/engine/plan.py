@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from holdfast.policy.breaker import Breaker, BreakerRules
 from holdfast.policy.budget import RetryBudget
 from holdfast.policy.endpoint import parse_endpoint
+from holdfast.policy.idle import IdleRules
 from holdfast.policy.pool import Pool, PoolServer
 from holdfast.policy.retry import RetryRules
 from holdfast.profile.settings import (
     BreakerSettings,
+    KeepaliveSettings,
     LimitSettings,
     Profile,
     RetrySettings,
@@ -142,3 +144,8 @@ def client_bounds(limits: LimitSettings) -> ClientBounds:
         max_header=int(limits.max_header),
         header_timeout=float(limits.header_timeout),
     )
+
+
+def idle_rules(given: KeepaliveSettings) -> IdleRules:
+    """The profile's `upstream.keepalive`, times in seconds."""
+    return IdleRules(given.connections, float(given.timeout))

@@ -12,16 +12,18 @@ from collections.abc import Callable, Mapping
 
 from mitmproxy import addonmanager, hooks
 from mitmproxy.master import Master
-from mitmproxy.proxy import mode_servers, server
+from mitmproxy.proxy import mode_servers, server, server_hooks
 
 from holdfast.engine.dispatch import dispatch_by_table
 from holdfast.engine.selfcheck import Expected, differences
 from holdfast.engine.speedups import fields, inline, values
+from holdfast.engine.upstream import share_connections
 from holdfast.errors import HoldfastError
 
 logger = logging.getLogger(__name__)
 MODE = "HOLDFAST_ENGINE"
 _MANAGER = addonmanager.AddonManager
+_HANDLER = server.ConnectionHandler
 PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
     (
         "events by a table",
@@ -53,6 +55,20 @@ PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
     ),
     ("header fields in one step", fields.look_up_in_one_step, fields.EXPECTED),
     ("values that are remembered", values.remember_values, values.EXPECTED),
+    (
+        "connections to servers shared by all clients",
+        share_connections,
+        (
+            (_HANDLER.open_connection, "self command"),
+            (_HANDLER.close_connection, "self connection half_close"),
+            (_HANDLER.server_event, "self event"),
+            (_HANDLER.drain_writers, "self"),
+            (_HANDLER.handle_client, "self"),
+            (server.ConnectionIO, "handler reader writer"),
+            (server_hooks.ServerConnectionHookData, "server client"),
+            (server_hooks.ServerDisconnectedHook, "data"),
+        ),
+    ),
 )
 
 

@@ -31,7 +31,7 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 from holdfast.answering import as_response
 from holdfast.engine.commands import AbandonAttempt, GetUpstream, InterimResponse
 from holdfast.engine.connection_fields import passed_on
-from holdfast.engine.failures import response_failure
+from holdfast.engine.failures import CLOSED, response_failure
 from holdfast.engine.hooks import ResponseGrownHook, UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.leg import Leg
 from holdfast.engine.request_side import RequestSide
@@ -39,7 +39,7 @@ from holdfast.policy.answer import addon_failed_answer, upstream_failed_answer
 from holdfast.policy.endpoint import Endpoint
 from holdfast.policy.failure import GATEWAY_STATUSES, NO_SERVER, Failure, answered_with, connect_failure
 from holdfast.policy.grpc import UNAVAILABLE, Messages, is_grpc
-from holdfast.policy.retry import Retry
+from holdfast.policy.retry import Retry, repeated_because
 
 _RESPONSE_EVENTS = (
     ResponseHeaders,
@@ -61,19 +61,22 @@ class ResilientStream(RequestSide):
         self._last_failure: Failure | None = None
         self._answer_messages = Messages()  # of a gRPC response, while it is held
         self._received = 0  # bytes of the response's body
+        self._kept = False  # the attempt goes over a connection that has served a request before
+        self._stale = False  # it did, and the server had closed that
 
     # -- attempts ---------------------------------------------------------------------------------------------------
 
     def make_server_connection(self) -> CommandGenerator[bool]:
         """Connect to a server, as often as the rules allow. False: the request has been ended here."""
         while True:
-            endpoint = self._attempts.next(self.context.options.keep_host_header)
+            again, self._stale, self._kept = self._stale, False, False
+            endpoint = self._attempts.endpoint if again else self._attempts.next(self.context.options.keep_host_header)
             if endpoint is None:
                 yield from self._give_up(self._last_failure or NO_SERVER, "breaker")
                 return False
             self.connect_timed_out = False
             self._arm(self._plan.bounds.connect_timeout)
-            connection, err = yield from self._connect(endpoint)
+            connection, err = yield from (self._open(endpoint, new=True) if again else self._connect(endpoint))
             self.upstream_alarm.disarm()
             if connection:
                 if (yield from self.check_killed(True)):
@@ -88,8 +91,21 @@ class ResilientStream(RequestSide):
 
     def _connect(self, endpoint: Endpoint) -> CommandGenerator[tuple[Server | None, str | None]]:
         """The connection, or what was wrong with it."""
-        connection, err = yield GetUpstream(endpoint, http2=self._needs_http2(endpoint))
+        return (yield from self._open(endpoint))
+
+    def _open(self, endpoint: Endpoint, *, new: bool = False) -> CommandGenerator[tuple[Server | None, str | None]]:
+        """`new`: not one that is kept."""
+        wanted = GetUpstream(endpoint, http2=self._needs_http2(endpoint), careful=not self._repeatable, new=new)
+        connection, err = yield wanted
+        self._kept = wanted.kept
         return connection, err
+
+    @property
+    def _repeatable(self) -> bool:
+        """Whether it can be sent again although a server may have seen it."""
+        key = "idempotency-key" in self.flow.request.headers
+        held = not self._exchange.get("request_streamed", False)
+        return held and bool(repeated_because(self._plan.retry, self.flow.request.method, idempotency_key=key))
 
     def _needs_http2(self, endpoint: Endpoint) -> bool:
         """There is no gRPC over HTTP/1.1: where nothing is negotiated, the server can only mean prior knowledge."""
@@ -182,6 +198,7 @@ class ResilientStream(RequestSide):
     def state_wait_for_response_headers(self, event: events.Event) -> CommandGenerator[None]:
         """As stock, but 502, 503 and 504 are failures of the attempt, and so is a gRPC server's UNAVAILABLE."""
         if isinstance(event, InterimResponse):
+            self._kept = False  # the server is there
             yield SendHttp(event, self.context.client)
             return
         assert isinstance(event, ResponseHeaders)
@@ -308,6 +325,11 @@ class ResilientStream(RequestSide):
             self._abandon()
             self._drop_spool()
             yield from super().handle_protocol_error(event)
+        elif self._awaiting_response and self._kept and event.message == CLOSED and self._repeatable:
+            # That it is closing had been on its way when the request went out: no fault, and no attempt of its own.
+            yield AbandonAttempt(self.context.server, self.stream_id)
+            self._stale = True
+            yield from self._resend()
         elif self._awaiting_response:
             yield from self._response_failed(response_failure(event, self.flow.response is not None))
         elif self.server_state == self.state_stream_response_body:

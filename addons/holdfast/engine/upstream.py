@@ -10,8 +10,10 @@ import logging
 
 from mitmproxy import ctx
 from mitmproxy.addons.next_layer import starts_like_tls_record
+from mitmproxy.connection import Client
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.http import HTTPFlow
+from mitmproxy.master import Master
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
@@ -19,8 +21,10 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from holdfast.ending import end_process
 from holdfast.engine.client_tls import ClientTls
 from holdfast.engine.http_layer import ResilientLayer
+from holdfast.engine.keepalive.sharing import SharedConnections
 from holdfast.engine.leg import Leg
 from holdfast.engine.pacing import client_connection, pace
+from holdfast.engine.plan import idle_rules
 from holdfast.engine.resolver import Resolver
 from holdfast.engine.shortcut import shorten
 from holdfast.engine.watch import Watch
@@ -29,6 +33,7 @@ from holdfast.policy.endpoint import Endpoint
 from holdfast.profile.settings import Profile, UpstreamSettings
 
 logger = logging.getLogger(__name__)
+_OF_TLS = ("ssl_", "tls_", "ciphers_server", "client_certs")  # mitmproxy's options
 
 
 class UpstreamLeg:
@@ -40,6 +45,7 @@ class UpstreamLeg:
         self._leg = leg
         self._watch = Watch(leg, settings.verify_tls)
         self._resolver = Resolver(leg)
+        self._idle_rules = idle_rules(settings.keepalive)
         self._started = False
 
     def running(self) -> None:
@@ -48,9 +54,15 @@ class UpstreamLeg:
         self._watch.start()
         self._resolver.start()
 
-    def done(self) -> None:
+    async def done(self) -> None:
         self._watch.stop()
         self._resolver.stop()
+        if self._leg.shared:
+            await self._leg.shared.stop()
+
+    def share_connections(self) -> None:
+        """Of all clients; for those that come from now on."""
+        self._leg.shared = SharedConnections(self._idle_rules, self._leg.clock, self._leg.label)
 
     def configure(self, updated: set[str]) -> None:
         if "connection_strategy" in updated and ctx.options.connection_strategy != "lazy":
@@ -58,12 +70,17 @@ class UpstreamLeg:
             if not self._started:
                 end_process(f"holdfast: {fault}", 2)
             raise OptionsError(fault)  # mitmproxy keeps the old value
+        if self._leg.shared and any(name.startswith(_OF_TLS) for name in updated):
+            self._leg.shared.renew()
         if "mode" in updated:
             self.point_to(parse_modes(ctx.options.mode))
 
     def follow(self, profile: Profile) -> None:
         """From now on this profile holds. A `--mode` that has won over the first one goes on winning."""
         self._leg.follow(profile)
+        self._idle_rules = idle_rules(profile.upstream.keepalive)
+        if self._leg.shared:
+            self._leg.shared.follow(self._idle_rules)
         self._resolver.follow()
         self._watch.verify_tls = profile.upstream.verify_tls
 
@@ -98,6 +115,12 @@ class UpstreamLeg:
         if handler:
             pace(handler, http)
             shorten(self._leg.lane, handler, http, tls=has_tls)
+            if self._leg.shared:
+                self._leg.shared.serve(handler, http)
+
+    def client_disconnected(self, client: Client) -> None:
+        if self._leg.shared:
+            self._leg.shared.left(client)
 
     def server_connect_error(self, data: ServerConnectionHookData) -> None:
         # Stock keeps the entry of a failed connection until the client leaves: with a dead upstream and a client
@@ -130,3 +153,10 @@ def parse_modes(modes: list[str]) -> list[ReverseMode]:
     """Those of mitmproxy's `mode` option that are reverse mode over HTTP."""
     parsed = [ProxyMode.parse(mode) for mode in modes]
     return [mode for mode in parsed if isinstance(mode, ReverseMode) and mode.scheme in ("http", "https")]
+
+
+def share_connections(master: Master) -> None:
+    """Of the clients that come from now on."""
+    leg = master.addons.get(UpstreamLeg.name)
+    if isinstance(leg, UpstreamLeg):
+        leg.share_connections()

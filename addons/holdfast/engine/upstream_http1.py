@@ -30,6 +30,7 @@ from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
+from holdfast.policy.hop_by_hop import binds
 from holdfast.policy.response_faults import MAX_INTERIM, grants_what_was_asked, mended, response_fault
 
 MAX_RESPONSE_HEADER = 256 * 1024
@@ -39,6 +40,8 @@ class UpstreamHttp1(Http1Client):
     """One request at a time, then the next, whatever the client speaks."""
 
     _interims = 0
+    bound = False
+    """Whether a client has authenticated itself on this connection, so that no other may use it."""
 
     @property
     def idle(self) -> bool:
@@ -51,6 +54,8 @@ class UpstreamHttp1(Http1Client):
             return
         if self.stream_id is None and not isinstance(event, RequestHeaders | RequestProtocolError):
             return
+        if isinstance(event, RequestHeaders):
+            self.bound = self.bound or binds(event.request.headers.fields)
         if isinstance(event, RequestHeaders) and event.request.is_http2:
             event = RequestHeaders(event.stream_id, as_http1(event.request, event.end_stream), event.end_stream)
         yield from super().send(event)
@@ -108,6 +113,8 @@ class UpstreamHttp1(Http1Client):
     def _final(self, response: Response, size: int | None, event: events.DataReceived) -> CommandGenerator[None]:
         assert self.stream_id is not None
         self.response, self._interims = response, 0
+        if response.status_code == 401:
+            self.bound = self.bound or binds(response.headers.fields)
         yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
         if self.conn.state is ConnectionState.CLOSED:
             self.state = self.done  # the header was enough for the attempt to be given up

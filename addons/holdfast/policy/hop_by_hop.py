@@ -11,6 +11,7 @@ Fields = Sequence[tuple[bytes, bytes]]
 _ALWAYS = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host"})
 _UPGRADE = frozenset({b"upgrade"})
+_CREDENTIALS = {len(name): name for name in (b"authorization", b"www-authenticate")}
 _SUSPECTS = _ALWAYS | _UPGRADE | {b"te"}
 
 
@@ -38,6 +39,17 @@ def asks_for_upgrade(fields: Fields) -> bool:
     named = any(n == b"connection" and b"upgrade" in [o.strip() for o in v.split(b",")] for n, v in lower)
     protocols = [protocol.strip() for n, v in lower if n == b"upgrade" for protocol in v.split(b",")]
     return named and bool(protocols) and b"h2c" not in protocols
+
+
+def binds(fields: Fields) -> bool:
+    """Whether somebody is being authenticated here for the connection and not for the request (RFC 4559, section 6)."""
+    for name, value in fields:
+        # By length first: this is asked of every request.
+        if len(name) in _CREDENTIALS and name.lower() == _CREDENTIALS[len(name)]:
+            schemes = value.lower()
+            if b"ntlm" in schemes or b"negotiate" in schemes:
+                return True
+    return False
 
 
 def _passes(name: bytes, value: bytes, dropped: frozenset[bytes] | set[bytes], upgrading: bool) -> bool:

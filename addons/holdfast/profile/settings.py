@@ -179,6 +179,22 @@ class DnsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             raise ValueError("`servers` are not asked with `expand: false`: take one of the two out")
 
 
+class KeepaliveSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Idle HTTP/1 connections to the servers, which all clients share."""
+
+    connections: Annotated[
+        int,
+        Meta(
+            description="How many are kept to each server; beyond that the one that was idle longest is closed. "
+            "0: a connection is closed after its request.",
+            ge=0,
+        ),
+    ] = 32
+    timeout: Annotated[
+        Duration, Meta(description="How long one may be idle before it is closed.", extra=_ABOVE_ZERO)
+    ] = Duration("60s")
+
+
 class RouteUpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What may differ per route: which servers, and how much patience with them."""
 
@@ -230,6 +246,9 @@ class UpstreamSettings(RouteUpstreamSettings, frozen=True, forbid_unknown_fields
         str | None, Meta(description="PEM file of the certificate authorities to trust, in place of the usual ones.")
     ] = None
     verify_tls: Annotated[bool, Meta(description="Check the certificates of https servers.")] = True
+    keepalive: Annotated[
+        KeepaliveSettings, Meta(description="Connections to servers that outlive the request and its client.")
+    ] = KeepaliveSettings()
     routes: Annotated[
         dict[str, RouteUpstreamSettings],
         Meta(

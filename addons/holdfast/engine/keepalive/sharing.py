@@ -1,0 +1,218 @@
+"""Who has which connection to a server: the pool of all of them, and the part of it that each client has.
+
+A connection stays with its client when it is idle: on a client that goes on asking, sharing costs next to nothing. It
+is on the pool's list then, and another client that needs one takes it away. When a client leaves, its idle connections
+stay, and are nobody's.
+
+Not shared are connections of HTTP/2, on which a client may have several requests; those that an addon has opened for
+this client in particular; and those whose user has been authenticated on the connection itself (NTLM, Negotiate).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mitmproxy.connection import Client, Server
+from mitmproxy.proxy import commands
+from mitmproxy.proxy.server import ConnectionHandler
+from mitmproxy.utils import asyncio_utils
+
+from holdfast.engine.commands import GetUpstream
+from holdfast.engine.connections import UpstreamConnection
+from holdfast.engine.keepalive.line import Line, open_line
+from holdfast.engine.upstream_http2 import UpstreamHttp2
+from holdfast.policy.endpoint import Endpoint
+from holdfast.policy.idle import Idle, IdleRules, fit
+
+if TYPE_CHECKING:
+    from holdfast.engine.http_layer import ResilientLayer
+
+_END_WITHIN = 1.0  # seconds
+
+
+@dataclass(slots=True)
+class Figures:
+    """Of one server. `opened` and `reused` only grow: connections, and requests on one that had served another."""
+
+    open: int = 0
+    opened: int = 0
+    reused: int = 0
+
+
+class SharedConnections:
+    """All connections to servers of one process. `clock` is monotonic seconds, `label` names a server for metrics."""
+
+    def __init__(self, rules: IdleRules, clock: Callable[[], float], label: Callable[[Endpoint], str]) -> None:
+        self.generation = 0  # connections of an earlier one serve no further request
+        self.figures: dict[str, Figures] = {}  # by label
+        self._label = label
+        self._clock = clock
+        self._idle: Idle[Endpoint, Line] = Idle(rules)
+        self._shares: dict[str, Share] = {}  # by the client's id
+        self._sweep: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    def follow(self, rules: IdleRules) -> None:
+        """These hold from now on. How many are kept counts when the next one becomes idle."""
+        self._idle.rules = rules
+        if self._sweep:
+            self._sweep.cancel()
+            self._await_expiry()
+
+    def renew(self) -> None:
+        """What is said to servers has changed, such as a certificate: connections of before serve nobody else."""
+        self.generation += 1
+        for line in self._idle.clear():
+            line.close("what holds for connections has changed")
+
+    async def stop(self) -> None:
+        """Close what is idle, and wait for it; the others as soon as they are idle."""
+        self._stopping = True
+        if self._sweep:
+            self._sweep.cancel()
+        idle = self._idle.clear()
+        for line in idle:
+            line.close("the gateway ends")
+        tasks = [line.io.handler for line in idle if line.io.handler]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_WITHIN)
+
+    def serve(self, handler: ConnectionHandler, layer: ResilientLayer) -> None:
+        """From now on this client's connections to servers are of the pool."""
+        share = self._shares[handler.client.id] = Share(self, handler, layer)
+        handler.open_connection = share.open_connection  # type: ignore[method-assign]
+        layer.share = share
+
+    def left(self, client: Client) -> None:
+        """This client has gone, and mitmproxy is about to close what it had."""
+        share = self._shares.pop(client.id, None)
+        if share:
+            share.end()
+
+    def idle(self) -> Counter[str]:
+        """How many connections are idle, by label."""
+        return Counter(self._label(line.upstream.endpoint) for line in self._idle)
+
+    def figures_of(self, endpoint: Endpoint) -> Figures:
+        """What is counted for this server."""
+        return self.figures.setdefault(self._label(endpoint), Figures())
+
+    # -- of one connection ------------------------------------------------------------------------------------------
+
+    def began(self, line: Line) -> None:
+        """It is open."""
+        line.figures.opened += 1
+        line.figures.open += 1
+
+    def ended(self, line: Line) -> None:
+        """It is closed."""
+        line.figures.open -= 1
+        self._idle.take(line.upstream.endpoint, line)
+
+    def put(self, line: Line) -> None:
+        """It has become idle."""
+        if self._stopping or line.generation != self.generation:
+            line.close("it is wanted no more")
+            return
+        for old in self._idle.put(line.upstream.endpoint, line, self._clock()):
+            old.close("more idle connections than are kept")
+        if self._sweep is None:
+            self._await_expiry()
+
+    def use(self, line: Line, *, careful: bool) -> bool:
+        """Whether a request may go on it at once; then it is idle no more. `careful`: it cannot be sent again."""
+        endpoint = line.upstream.endpoint
+        since = self._idle.since(endpoint, line)
+        if line.generation != self.generation or not line.quiet:
+            return False
+        if since is not None and not fit(since, self._clock(), careful=careful):
+            return False
+        self._idle.take(endpoint, line)
+        line.figures.reused += 1
+        return True
+
+    def find(self, wanted: GetUpstream, http2_asked: bool) -> Line | None:
+        """An idle connection, which is idle no more."""
+        for line, _ in self._idle.newest(wanted.endpoint):
+            if line.upstream.http2_asked == http2_asked and line.idle and self.use(line, careful=wanted.careful):
+                return line
+        return None
+
+    def _await_expiry(self) -> None:
+        due = self._idle.next_expiry()
+        wait = max(0.0, due - self._clock()) if due is not None else None
+        self._sweep = None if wait is None else asyncio.get_running_loop().call_later(wait, self._expire)
+
+    def _expire(self) -> None:
+        for line in self._idle.expired(self._clock()):
+            line.close("idle for too long")
+        self._await_expiry()
+
+
+class Share:
+    """One client's part."""
+
+    __slots__ = ("handler", "layer", "pool")
+
+    def __init__(self, pool: SharedConnections, handler: ConnectionHandler, layer: ResilientLayer) -> None:
+        self.pool = pool
+        self.handler = handler
+        self.layer = layer
+
+    def open_connection(self, command: commands.OpenConnection) -> Coroutine[Any, Any, None]:
+        """In place of the handler's."""
+        found = self.layer.stack_of(command.connection)
+        if found is None:
+            return type(self.handler).open_connection(self.handler, command)
+        return open_line(self, command, *found)
+
+    def open(self, line: Line) -> None:
+        """It has been opened for this client."""
+        line.upstream.line = line
+        self.handler.transports[line.server] = line.io
+        self.pool.began(line)
+
+    def use(self, upstream: UpstreamConnection, wanted: GetUpstream) -> bool:
+        """Whether a request may go on this connection, which is ours and free."""
+        line = upstream.line
+        several = isinstance(upstream.http, UpstreamHttp2)
+        return line is None or several or self.pool.use(line, careful=wanted.careful)
+
+    def take(self, wanted: GetUpstream, http2_asked: bool) -> Server | None:
+        """Another's idle connection to this server, or one that nobody has: it is ours now."""
+        line = self.pool.find(wanted, http2_asked)
+        if line is None:
+            return None
+        leave(line)
+        context = line.upstream.context
+        context.client = self.handler.client
+        context.layers[:0] = self.layer.context.layers
+        line.share = self
+        self.handler.transports[line.server] = line.io
+        self.layer.take_in(line.outermost, line.upstream)
+        if line.io.handler:
+            name = line.io.handler.get_name()
+            asyncio_utils.set_task_debug_info(line.io.handler, name=name, client=self.handler.client.peername)
+        return line.server
+
+    def end(self) -> None:
+        """What is idle stays, and is nobody's."""
+        for line in [upstream.line for upstream in self.layer.upstreams() if upstream.line]:
+            if line.idle and line.quiet:
+                self.pool.put(line)
+                leave(line)
+
+
+def leave(line: Line) -> None:
+    """It is nobody's from now on, and keeps nothing of its client's alive."""
+    share, context = line.share, line.upstream.context
+    if share is None:
+        return
+    line.share = None
+    share.handler.transports.pop(line.server, None)
+    share.layer.give_away(line.server)
+    del context.layers[: context.layers.index(line.outermost)]
