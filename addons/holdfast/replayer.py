@@ -162,6 +162,7 @@ class ReplayerAddon:
         if not self._replays_here(sink):
             return
         assert sink
+        await self._until_it_leads()
         self._source = open_source(sink, self._settings.kafka, self._gateway)
         self._replayer = Replayer(
             self._source,
@@ -180,6 +181,11 @@ class ReplayerAddon:
         logger.info("replaying", extra={"audit": type(audit).__name__, "from": sink.broker.partition("://")[0]})
         self._tasks.append(asyncio_utils.create_task(self._call_back(audit), name="callbacks", keep_ref=True))
         await self._replayer.run()
+
+    async def _until_it_leads(self) -> None:
+        """One of several workers replays for all: captures of one key may be in the outbox of any of them."""
+        if worker := self._gateway.worker:
+            await worker.leading.wait()
 
     async def _owner(self, sink: FailureSinkSettings) -> str:
         """A name for claims, which nobody else has while this process lives.
@@ -285,7 +291,9 @@ class ReplayerAddon:
         if self._audit is None or self._fault:
             return Health("failing", self._fault)
         if self._replayer is None:
-            return Health("ok", "replays are made elsewhere: by `holdfast consume`")
+            worker = self._gateway.worker
+            by = "another worker" if worker and not worker.leading.is_set() else "`holdfast consume`"
+            return Health("ok", f"replays are made elsewhere: by {by}")
         stats, source = self._figures
         figures: dict[str, object] = {"under_way": self._queues.under_way}
         if stats:
