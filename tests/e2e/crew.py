@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import httpx
+
 from tests.e2e.harness import Gateway, until
 from tests.e2e.raw import Answer, RawClient
 
@@ -27,7 +29,7 @@ async def all_serve(gateway: Gateway, count: int = 2) -> list[dict[str, Any]]:
     """Wait for it."""
 
     async def found() -> list[dict[str, Any]] | None:
-        with contextlib.suppress(OSError, KeyError):
+        with contextlib.suppress(httpx.TransportError, KeyError):
             each = await workers(gateway)
             return each if [one["status"] for one in each] == ["serving"] * count else None
         return None

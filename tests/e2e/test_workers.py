@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -109,7 +110,7 @@ async def test_a_purge_reaches_the_memory_of_every_worker(pair: Pair) -> None:
 
 async def test_faults_act_in_every_worker_and_are_counted_together(pair: Pair) -> None:
     """Also in one that is started after they were set."""
-    await pair.gateway.inject({"fault": "status", "status": 418, "path": "^/teapot", "at": "client"})
+    await pair.gateway.inject({"fault": "status", "status": 418, "path": "/teapot", "at": "client"})
     assert [(await crew.get(c, "/teapot")).status for c in (pair.one, pair.other)] == [418, 418]
     assert await pair.gateway.fired() == 2
     crew.kill((await crew.workers(pair.gateway))[1])
@@ -153,7 +154,7 @@ async def test_a_changed_profile_holds_in_every_worker(pair: Pair) -> None:
 
 async def _restarted(gateway: Gateway, number: int, times: int) -> None:
     async def found() -> bool:
-        with contextlib.suppress(OSError, KeyError, ValueError):
+        with contextlib.suppress(httpx.TransportError, KeyError, ValueError):
             worker = (await crew.workers(gateway))[number - 1]
             return worker["restarts"] >= times and worker["status"] == "serving"
         return False
@@ -182,7 +183,7 @@ async def test_a_worker_that_is_killed_under_load_is_started_again(pair: Pair, n
 
     async def watch() -> None:
         while not over.is_set():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(httpx.TransportError):
                 seen.append(await counted(pair.gateway))
             await asyncio.sleep(0.05)
 

@@ -76,7 +76,8 @@ class Minutes:
 
     def newest(self) -> list[tuple[int, Counts]]:
         """The newest two in which anything was counted, by their numbers: minutes since the epoch."""
-        return [*list(self._past)[-1:], (self._number, self._counts)]
+        newest = [*list(self._past)[-1:], (self._number, self._counts)]
+        return [(number, counts) for number, counts in newest if counts]
 
     def _turn(self, number: int) -> None:
         if 0 < self._number - number < KEPT:
