@@ -67,7 +67,7 @@ class Cache:
     def __init__(self, settings: CacheSettings, gateway: Gateway) -> None:
         self._gateway = gateway
         self._store: Store = open_store(
-            settings.store, StoreOptions(max_memory=int(settings.memory)), gateway.wall_clock
+            settings.store, StoreOptions(max_memory=int(settings.memory)), gateway.wall_clock, gateway.worker
         )
         self._now = gateway.wall_clock
         self._fills: dict[str, Fill] = {}

@@ -49,6 +49,7 @@ from holdfast.workbench.commands import Workbench
 
 if TYPE_CHECKING:
     from holdfast.policy.caching.model import Fields
+    from holdfast.workers.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,17 @@ class Chain:
         self.gateway.addon_errors.labels(addon, hook).inc()
 
 
-def build_chain(profile: Profile, role: Literal["gateway", "consumer"] = "gateway", clocks: Clocks = THE_REAL) -> Chain:
+def build_chain(
+    profile: Profile,
+    role: Literal["gateway", "consumer"] = "gateway",
+    clocks: Clocks = THE_REAL,
+    worker: Worker | None = None,
+) -> Chain:
     """The shared gateway and all addons; nothing has been started. ProfileError where a constructor refuses."""
     disable_created_metrics()  # a second series for each counter that nobody asked for
     registry = ChainRegistry()
     leg = build_leg(profile, Timers(client_connection), registry, clocks.monotonic, clocks.jitter)
-    gateway = Gateway(profile, leg, registry, clocks.wall, role)
+    gateway = Gateway(profile, leg, registry, clocks.wall, role, worker)
     gateway.health = HealthPage(gateway).document
     upstream, observers = UpstreamLeg(gateway.leg, profile.upstream), list[Observer]()
     counting = list[CountsHits]()

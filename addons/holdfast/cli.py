@@ -99,6 +99,7 @@ def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--listen", metavar="[HOST:]PORT", help="in place of the profile's")
     run.add_argument("--admin", metavar="[HOST:]PORT", help="in place of the profile's admin.listen")
     run.add_argument("--web", action="store_true", help="under mitmweb, to look at requests in a browser")
+    run.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the port; default: 1")
 
 
 def _consume(consume: argparse.ArgumentParser) -> None:

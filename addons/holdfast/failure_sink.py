@@ -24,8 +24,8 @@ from holdfast.captured import captured_request
 from holdfast.errors import CaptureRefused, StoreUnavailable
 from holdfast.exchange import exchange_of, route_of
 from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
-from holdfast.order import holds_up
-from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord, Relay
+from holdfast.order import holds_up, siblings_hold_up
+from holdfast.outbox import Outbox, OutboxLimits, OutboxReader, OutboxRecord, Relay
 from holdfast.outbox.share import beside_this_thread
 from holdfast.outbox_metrics import OutboxMetrics
 from holdfast.policy.capture_key import key_in_body, parse_key, refuse_secret_key
@@ -175,11 +175,13 @@ class FailureSink:
 
     def __init__(self, settings: FailureSinkSettings, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._parts = gateway.worker.count if gateway.worker else 1
         self._ids = Uuid7Source(gateway.wall_clock, secrets.token_bytes)
         self._broker: Broker = open_broker(settings.broker, settings.topic, settings.kafka)
         self._relay: Relay | None = None
         self._outbox: Outbox | None = None
         self._room: SpoolRoom | None = None
+        self._siblings = OutboxReader(settings.outbox) if gateway.worker else None
         self.reload(settings)
         self._fault = "not open yet"
         self._refusing = ""  # why the last capture was refused; empty once one succeeds
@@ -206,11 +208,11 @@ class FailureSink:
         self._sealer = Sealer(keys, secrets.token_bytes) if keys else None
         if settings.spool:
             folder = Path(settings.spool.folder) if settings.spool.folder else Path(settings.outbox).parent
-            bounds = folder, int(settings.spool.max_body), int(settings.spool.max_total)
+            bounds = folder, int(settings.spool.max_body), int(settings.spool.max_total) // self._parts
             self._room = self._room or SpoolRoom(*bounds)
             self._room.follow(*bounds)
         if self._outbox:
-            self._outbox.follow(_limits(settings))
+            self._outbox.follow(self._limits(settings))
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -225,6 +227,8 @@ class FailureSink:
         if self._relay:
             # What is not confirmed by then is on the disk, and is published after the next start.
             await asyncio.to_thread(self._relay.stop, min(FLUSH, float(self._gateway.profile.shutdown_grace)))
+        if self._siblings:
+            self._siblings.close()
         if self._outbox:
             await asyncio.to_thread(self._outbox.close)
 
@@ -275,7 +279,12 @@ class FailureSink:
 
         StoreUnavailable if that cannot be known.
         """
-        return self._outbox is not None and await holds_up(self._outbox, key, self._gateway.replays)
+        outbox, replays = self._outbox, self._gateway.replays
+        if outbox is None:
+            return False
+        if await holds_up(outbox, key, replays):
+            return True
+        return self._siblings is not None and await siblings_hold_up(self._siblings, outbox, key, replays)
 
     async def would_do(self, flow: HTTPFlow) -> WouldDo:
         """What a capture of it would hold. Whether there is one is the interceptor's decision."""
@@ -368,7 +377,7 @@ class FailureSink:
         return str(Endpoint(first.uri_scheme, first.host, first.port))
 
     async def _open(self) -> None:
-        path, limits = Path(self._settings.outbox), _limits(self._settings)
+        path, limits = Path(self._settings.outbox), self._limits(self._settings)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             outbox = await asyncio.to_thread(Outbox.open, path, limits, self._gateway.wall_clock)
@@ -378,7 +387,7 @@ class FailureSink:
             self._reopening = asyncio.create_task(self._open_later())
             return
         self._outbox = outbox
-        outbox.follow(_limits(self._settings))  # which may have changed meanwhile
+        outbox.follow(self._limits(self._settings))  # which may have changed meanwhile
         self._relay = Relay(outbox, self._broker, share=beside_this_thread(outbox.pending))
         self._relay.start()
 
@@ -394,15 +403,15 @@ class FailureSink:
         figures["oldest_seconds"] = round(stats.oldest_pending_seconds, 3)
         return Health("failing" if self._refusing else "ok", self._refusing, figures=figures)
 
+    def _limits(self, settings: FailureSinkSettings) -> OutboxLimits:
+        """Each of several workers has its part of what all may hold."""
+        return OutboxLimits(
+            max_records=max(1, settings.max_records // self._parts),
+            max_bytes=int(settings.max_bytes) // self._parts,
+            max_record=int(settings.max_record),
+            retention=float(settings.retention),
+        )
+
     async def _check_broker(self) -> Health:
         health = await asyncio.to_thread(self._broker.health, 1.5)
         return Health("ok" if health.ok else "failing", health.detail)
-
-
-def _limits(settings: FailureSinkSettings) -> OutboxLimits:
-    return OutboxLimits(
-        max_records=settings.max_records,
-        max_bytes=int(settings.max_bytes),
-        max_record=int(settings.max_record),
-        retention=float(settings.retention),
-    )

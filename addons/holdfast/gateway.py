@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from holdfast.policy.faults import Injection, Place
     from holdfast.profile.settings import Profile
     from holdfast.stores import Purged
+    from holdfast.workers.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ class Gateway:
     registry: CollectorRegistry
     wall_clock: Callable[[], float] = time.time
     role: Literal["gateway", "consumer"] = "gateway"
+    worker: Worker | None = None  # which of several this is; None where it is the only one
     sink: CaptureSink | None = None
     cache: ResponseCache | None = None
     router: RouteNaming | None = None

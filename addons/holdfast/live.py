@@ -25,6 +25,7 @@ from holdfast.gateway import Gateway
 from holdfast.profile.compose import ROOT
 from holdfast.source import ProfileSource, Seen
 from holdfast.takeover import settle, take_over
+from holdfast.workers.wire import TookOver
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY = 1.0
@@ -59,7 +60,7 @@ class Live:
 
     def load(self, loader: OptionLoader) -> None:
         # Already here: without a handler a signal that comes during a slow start would end the process.
-        self._terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
+        self._terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and has_terminal()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hung_up)
 
     def running(self) -> None:
@@ -93,6 +94,8 @@ class Live:
             self._gateway.refused = ()
             self._reloads.labels("ok").inc()
             logger.info("profile taken over", extra={"profile": profile.source, **turnover.told})
+            if self._gateway.worker:
+                self._gateway.worker.say(TookOver())
             await settle(turnover)
             return ()
 
@@ -108,7 +111,7 @@ class Live:
         return faults
 
     def _hung_up(self) -> None:
-        if self._terminal and not _has_terminal():
+        if self._terminal and not has_terminal():
             logger.info("the terminal is gone: stopping")
             ctx.master.shutdown()
         else:
@@ -172,7 +175,7 @@ class ProfileState(Collector):
         yield GaugeMetricFamily("holdfast_profile_last_reload_successful", told, value=float(good))
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     """Whether this process can still be reached from the terminal that it was started on."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))

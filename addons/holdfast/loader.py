@@ -19,11 +19,14 @@ from holdfast.ending import end_process
 from holdfast.engine.front_ends import event_log, owns_terminal
 from holdfast.engine.placement import is_placed, place
 from holdfast.engine.selfcheck import check_engine
+from holdfast.engine.sharing import share_ports
 from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
 from holdfast.live import Live
 from holdfast.logs import set_up_logs
 from holdfast.profile.settings import Profile
 from holdfast.source import ProfileSource
+from holdfast.workers.membership import Membership
+from holdfast.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 _HELP = "Holdfast profile: a shipped profile's name or a YAML file. Default: the environment's HOLDFAST_PROFILE."
@@ -39,7 +42,9 @@ class Loader:
         source: ProfileSource | None = None,
         profile: Profile | None = None,
         role: Literal["gateway", "consumer"] = "gateway",
+        worker: Worker | None = None,
     ) -> None:
+        self._worker = worker
         self._role = role
         self._source = source
         self._profile = profile
@@ -68,9 +73,13 @@ class Loader:
             check_engine()
             profile = self._profile or source.load()
             set_up_logs(profile.log, event_log(ctx.master), to_stderr=not owns_terminal(ctx.master))
-            chain = build_chain(profile, self._role)
+            chain = build_chain(profile, self._role, worker=self._worker)
             ctx.options.update(**chain.options(ctx.options, profile))
-            place(ctx.master, [*chain.addons, Live(chain, source)])
+            last: list[object] = [Live(chain, source)]
+            if self._worker:
+                share_ports()
+                last.append(Membership(chain.gateway, self._worker))
+            place(ctx.master, [*chain.addons, *last])
         except (ProfileError, EngineMismatch) as e:
             end_process(str(e), 2)
         except (OptionsError, AddonManagerError, HoldfastError) as e:

@@ -171,6 +171,7 @@ class ReplayerAddon:
         from holdfast.replay.replayer import Replayer, ReplayLimits
         from holdfast.replay.sending import ChainSender
 
+        await self._until_it_leads()
         self._source = open_source(sink, self._settings.kafka, self._gateway)
         self._sender = ChainSender(self._gateway, int(self._settings.answer_body), self._gateway.wall_clock)
         self._preparation = Preparation(
@@ -193,6 +194,11 @@ class ReplayerAddon:
         logger.info("replaying", extra={"audit": type(audit).__name__, "from": sink.broker.partition("://")[0]})
         self._tasks.append(asyncio_utils.create_task(self._call_back(audit), name="callbacks", keep_ref=True))
         await self._replayer.run()
+
+    async def _until_it_leads(self) -> None:
+        """One of several workers replays for all: captures of one key may be in the outbox of any of them."""
+        if worker := self._gateway.worker:
+            await worker.leading.wait()
 
     async def _owner(self, sink: FailureSinkSettings) -> str:
         """A name for claims, which nobody else has while this process lives.
@@ -306,7 +312,9 @@ class ReplayerAddon:
         if self._audit is None or self._fault:
             return Health("failing", self._fault)
         if self._replayer is None:
-            return Health("ok", "replays are made elsewhere: by `holdfast consume`")
+            worker = self._gateway.worker
+            by = "another worker" if worker and not worker.leading.is_set() else "`holdfast consume`"
+            return Health("ok", f"replays are made elsewhere: by {by}")
         stats, source = self._figures
         figures: dict[str, object] = {"under_way": self._queues.under_way}
         if stats:

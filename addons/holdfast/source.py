@@ -28,7 +28,7 @@ class ProfileSource:
     def __init__(self, name: str, overrides: Mapping[str, object] | None = None) -> None:
         self.name = name
         self.seen: Seen = {}  # the files as they were when the profile was loaded last
-        self._overrides = overrides or {}
+        self._overrides = dict(overrides or {})
         self._reading = Reading(os.environ)
 
     def load(self) -> Profile:
@@ -41,6 +41,10 @@ class ProfileSource:
         finally:
             # Those known before: as they were before they were read. If one has changed meanwhile, it will show.
             self.seen = {**self.look(), **{file: before[file] for file in self._reading.files if file in before}}
+
+    def lay_over(self, path: str, value: object) -> None:
+        """From the next `load` on this holds, whatever the files say."""
+        self._overrides[path] = value
 
     def look(self) -> Seen:
         """The files that the profile was loaded from last, as they are now."""

@@ -55,7 +55,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Live]:
 
     def made(files: Files, *, watch: bool = True, phase: str = "serving") -> Live:
         profile = SimpleNamespace(watch=watch)
-        gateway = SimpleNamespace(profile=profile, phase=phase, refused=(), profile_since=1.0)
+        gateway = SimpleNamespace(profile=profile, phase=phase, refused=(), profile_since=1.0, worker=None)
         chain: Any = SimpleNamespace(gateway=gateway, registry=ChainRegistry())
         source: Any = files
         return Live(chain, source)

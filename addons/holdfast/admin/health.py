@@ -43,7 +43,7 @@ class HealthPage:
                 self._kept.made = time.monotonic()
         gateway = self._gateway
         document = self._kept.document | {"gateway": {"status": _phase(gateway)}, "profile": _profile(gateway)}
-        document = {"status": _overall(document)} | document
+        document = {"status": overall(document)} | document
         return 503 if document["status"] == "failing" else 200, document
 
     async def _ask(self) -> dict[str, Any]:
@@ -125,10 +125,11 @@ def _phase(gateway: Gateway) -> str:
     return "ok" if gateway.phase == "serving" else gateway.phase
 
 
-def _overall(document: dict[str, Any]) -> str:
+def overall(document: dict[str, Any]) -> str:
+    """One word for all of it."""
     servers = [server["status"] for server in document["upstream"].values()]
     stores = document["outbox"]["status"]
     if document["gateway"]["status"] != "ok" or ("ok" not in servers and stores != "ok"):
         return "failing"
-    rest = [part["status"] for name, part in document.items() if name not in ("gateway", "upstream")]
+    rest = [part["status"] for name, part in document.items() if name not in ("status", "gateway", "upstream")]
     return "degraded" if "failing" in [*servers, *rest] else "ok"

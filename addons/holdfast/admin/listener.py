@@ -13,14 +13,16 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mitmproxy.utils import asyncio_utils
 
 from holdfast.ending import end_process
 from holdfast.gateway import Gateway
 from holdfast.policy.endpoint import base_url, parse_listen
+from holdfast.workers.worker import Worker
 
 if TYPE_CHECKING:
     from tornado.httpserver import HTTPServer
@@ -38,18 +40,18 @@ class AdminListener:
         self._gateway = gateway
         self._sockets: list[socket.socket] = []
         self._server: HTTPServer | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | asyncio.Task[HTTPServer] | None = None
 
     def running(self) -> None:
-        listen = self._gateway.profile.admin.listen
+        listen, worker = self._gateway.profile.admin.listen, self._gateway.worker
         if not listen:
             return
-        try:
-            self._sockets = _bound(*parse_listen(listen))
-        except OSError as e:
-            end_process(f"holdfast: admin.listen {listen}: {e.strerror or e}; choose another with --admin", 1)
+        if worker:
+            self._task = asyncio_utils.create_task(self._serve_once_it_leads(worker), name="admin", keep_ref=True)
+            return
+        self._sockets = admin_sockets(listen)
         logger.info("admin listens", extra={"address": listen, "page": f"{base_url(listen)}/"})
-        self._task = asyncio_utils.create_task(self._serve(), name="admin", keep_ref=True)
+        self._task = asyncio_utils.create_task(self._serve(self._sockets), name="admin", keep_ref=True)
 
     async def done(self) -> None:
         if self._task:
@@ -60,7 +62,7 @@ class AdminListener:
         for each in self._sockets:
             each.close()
 
-    async def _serve(self) -> None:
+    async def _serve(self, sockets: Sequence[socket.socket]) -> HTTPServer:
         """Those who have called meanwhile are answered first."""
         await self._gateway.serving.wait()
         try:
@@ -68,7 +70,24 @@ class AdminListener:
             server = await asyncio.to_thread(import_module, "holdfast.admin.server")
         except ImportError as e:
             end_process(f"holdfast: the control surface cannot be loaded: {e}", 1)
-        self._server = server.serve(self._gateway, self._sockets)
+        self._server = made = cast("HTTPServer", server.serve(self._gateway, sockets))
+        return made
+
+    async def _serve_once_it_leads(self, worker: Worker) -> None:
+        """The parent has the sockets: calls wait there while nobody leads."""
+        await worker.leading.wait()
+        server = await self._serve(worker.admin)
+        logger.info("admin listens", extra={"address": self._gateway.profile.admin.listen})
+        await worker.orphaned.wait()
+        server.stop()  # at once: the next start wants the address
+
+
+def admin_sockets(listen: str) -> list[socket.socket]:
+    """That listen there; an address that cannot be had ends the process, like any other failed start."""
+    try:
+        return _bound(*parse_listen(listen))
+    except OSError as e:
+        end_process(f"holdfast: admin.listen {listen}: {e.strerror or e}; choose another with --admin", 1)
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

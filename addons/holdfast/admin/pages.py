@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from prometheus_client import generate_latest
 
 from holdfast.admin.captures import capture_pages
 from holdfast.admin.dashboard.routes import dashboard_pages
@@ -16,6 +15,8 @@ from holdfast.admin.page import Guarded, Page
 from holdfast.errors import StoreUnavailable
 from holdfast.gateway import Gateway
 from holdfast.profile.describe import masked
+from holdfast.stores import why_not_purged
+from holdfast.workers.whole import figures
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -62,12 +63,17 @@ class HealthReport(Guarded):
 
 
 class MetricsPage(Guarded):
-    """The registry in Prometheus' text format."""
+    """The metrics of all workers in Prometheus' text format."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """All metrics."""
+        try:
+            text, _ = await figures(self.gateway)
+        except StoreUnavailable as e:
+            self.send_problem(503, "Not known now", str(e))
+            return
         self.set_header("Content-Type", METRICS_TYPE)
-        self.finish(generate_latest(self.gateway.registry))
+        self.finish(text)
 
 
 class Config(Guarded):
@@ -94,7 +100,7 @@ class Purge(Guarded):
             self.send_problem(400, "Bad purge", str(e))
             return
         except StoreUnavailable as e:
-            self.send_problem(503, "Not purged", f"nothing was purged: {e}")
+            self.send_problem(503, "Not purged", why_not_purged(e))
             return
         named = {"tags": wanted.tags, "urls": wanted.urls, "all": wanted.all}
         self.send_json({"purged": purged.keys, "soft": purged.soft} | {k: v for k, v in named.items() if v})

@@ -18,7 +18,7 @@ from holdfast.policy.answer import Answer, problem
 from holdfast.policy.caching.invalidation import Resource, invalidated
 from holdfast.policy.caching.key import KeyRules, cache_key, key_of_url
 from holdfast.policy.caching.tags import tags_named
-from holdfast.stores import EVERYTHING, Purged, Store, url_tag
+from holdfast.stores import EVERYTHING, Purged, Store, url_tag, why_not_purged
 
 logger = logging.getLogger(__name__)
 SOFT = (b"holdfast-soft-purge", b"fastly-soft-purge")  # the second is what plugins of content systems send
@@ -103,7 +103,7 @@ class Purging:
         except ValueError as error:
             return problem(400, "bad-purge", "Bad purge", str(error))
         except StoreUnavailable as error:
-            return problem(503, "not-purged", "Not purged", f"nothing was purged: {error}")
+            return problem(503, "not-purged", "Not purged", why_not_purged(error))
         body = json.dumps({"purged": purged.keys, "soft": purged.soft}).encode() + b"\n"
         return Answer(200, (("Content-Type", "application/json"), ("Cache-Control", "no-store")), body)
 

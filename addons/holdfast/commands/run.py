@@ -15,6 +15,7 @@ from holdfast.loader import Loader
 from holdfast.policy.endpoint import parse_endpoint, parse_listen
 from holdfast.profile.settings import Profile
 from holdfast.source import ProfileSource
+from holdfast.workers.worker import Worker
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,16 +23,25 @@ def run(args: argparse.Namespace) -> int:
     source = ProfileSource(args.profile, _overrides(args))
     profile = source.load()
     _raise_file_limit()
-    arguments = [*mitmproxy_arguments(profile, web=args.web), *args.mitmproxy_args]
-    parser = cmdline.mitmweb if args.web else cmdline.mitmdump
 
-    def master(options: Options) -> Master:
-        made = _web(options) if args.web else _dump(options)
-        made.addons.add(Loader(source, profile))
-        return made
+    def serve(source: ProfileSource, profile: Profile, worker: Worker | None = None) -> int:
+        arguments = [*mitmproxy_arguments(profile, web=args.web), *args.mitmproxy_args]
+        parser = cmdline.mitmweb if args.web else cmdline.mitmdump
 
-    run_mitmproxy(master, parser, arguments)  # type: ignore[arg-type]  # any callable that makes a master
-    return 0
+        def master(options: Options) -> Master:
+            made = _web(options) if args.web else _dump(options)
+            made.addons.add(Loader(source, profile, worker=worker))
+            return made
+
+        run_mitmproxy(master, parser, arguments)  # type: ignore[arg-type]  # any callable that makes a master
+        return 0
+
+    if args.workers == 1:
+        return serve(source, profile)
+    from holdfast.workers.starting import refuse_workers, run_workers
+
+    refuse_workers(args.workers, web=args.web)
+    return run_workers(args.workers, source, profile, serve)
 
 
 def _dump(options: Options) -> Master:

@@ -49,6 +49,8 @@ _FILTER = """
 _NEWEST = f"SELECT * FROM ledger WHERE seq < :from AND {_FILTER} ORDER BY seq DESC LIMIT :limit"  # noqa: S608 - constant
 _OLDEST = f"SELECT * FROM ledger WHERE seq > :from AND {_FILTER} ORDER BY seq LIMIT :limit"  # noqa: S608 - constant
 _OLDEST_PENDING = "SELECT created FROM ledger WHERE state = 'pending' ORDER BY seq LIMIT 1"
+_NEWEST_PENDING = "SELECT max(seq) FROM ledger INDEXED BY ledger_pending WHERE state = 'pending'"
+_HOW_MANY_PENDING = "SELECT count(*) FROM ledger INDEXED BY ledger_pending WHERE state = 'pending'"
 _COUNTS = "SELECT state, count(*), sum(size) FROM ledger NOT INDEXED GROUP BY state"
 _END = (1 << 63) - 1
 
@@ -163,6 +165,16 @@ class Queries:
         """When the oldest record that is to be sent was captured."""
         rows = cast(builtins.list[tuple[float]], self._checked_rows(_OLDEST_PENDING, ()))
         return rows[0][0] if rows else None
+
+    def newest_pending(self) -> int:
+        """The highest number of a record that is to be sent; 0 where there is none."""
+        rows = cast(builtins.list[tuple[int | None]], self._checked_rows(_NEWEST_PENDING, ()))
+        return rows[0][0] or 0
+
+    def how_many_pending(self) -> int:
+        """Counted."""
+        rows = cast(builtins.list[tuple[int]], self._checked_rows(_HOW_MANY_PENDING, ()))
+        return rows[0][0]
 
     # --- the connection ---
 

@@ -18,6 +18,27 @@ from holdfast.outbox.ledger import move
 from holdfast.outbox.queries import Queries
 from holdfast.outbox.record import STATES, OutboxRecord, OutboxStats, State, Where
 from holdfast.outbox.store import DISCARDABLE, REQUEUABLE, SENDABLE, file_bytes
+from holdfast.outbox.waiting import Waiting, forget, make_index
+
+
+class Sibling:
+    """Who waits in a file that another process writes to; the index for it is made if it is not there."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+
+    def waiting(self, key: str, after: int, limit: int) -> builtins.list[Waiting]:
+        """As `Outbox.waiting`."""
+        try:
+            return self._queries.waiting(key, after, limit)
+        except StoreUnavailable:
+            _change(self._queries.path, make_index)
+            return self._queries.waiting(key, after, limit)
+
+    def forget(self, key: str, seqs: Iterable[int]) -> None:
+        """As `Outbox.forget`, and done when it returns."""
+        settled = tuple(seqs)
+        _change(self._queries.path, lambda db: forget(db, key, settled))
 
 
 class OutboxReader:
@@ -100,19 +121,29 @@ class OutboxReader:
             if seqs
         )
 
+    def others(self, own: Path, *, published: bool) -> builtins.list[Sibling]:
+        """All but the one at `own` in which something is to be sent, or may be `published`."""
+        slots = [queries for queries in self.slots() if queries.path != own]
+        return [Sibling(queries) for queries in slots if published or queries.newest_pending()]
+
     def _move_in(self, path: Path, seqs: builtins.list[int], to: State, allowed: tuple[State, ...]) -> int:
         now = self._clock()
+        return _change(path, lambda db: sum(records for _, records, _ in move(db, seqs, to, now, allowed)))
+
+
+def _change[T](path: Path, change: Callable[[apsw.Connection], T]) -> T:
+    """In one transaction. StoreUnavailable, and nothing has changed, if that cannot be done."""
+    try:
+        db = connect(path)
         try:
-            db = connect(path)
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                moved = sum(records for _, records, _ in move(db, seqs, to, now, allowed))
-                db.execute("COMMIT")
-            finally:
-                db.close()  # rolls back what was not committed
-        except (apsw.Error, OSError) as error:
-            raise StoreUnavailable(f"the outbox {path} cannot be changed: {error}") from error
-        return moved
+            db.execute("BEGIN IMMEDIATE")
+            changed = change(db)
+            db.execute("COMMIT")
+        finally:
+            db.close()  # rolls back what was not committed
+    except (apsw.Error, OSError) as error:
+        raise StoreUnavailable(f"the outbox {path} cannot be changed: {error}") from error
+    return changed
 
 
 def read_all(path: str | Path, clock: Callable[[], float] = time.time) -> OutboxReader:

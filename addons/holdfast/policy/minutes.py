@@ -72,12 +72,12 @@ class Minutes:
 
     def hour(self, now: float) -> tuple[Minute, ...]:
         """As many minutes as are kept, oldest first; the last one has not ended."""
-        found = dict(self._past) | {self._number: self._counts}
-        last = int(now) // _SECONDS
-        if 0 < self._number - last < KEPT:
-            last = self._number
-        numbers = range(last - KEPT + 1, last + 1)
-        return tuple(Minute(float(n * _SECONDS), dict(found.get(n, {}))) for n in numbers)
+        return hour_of(dict(self._past) | {self._number: self._counts}, now)
+
+    def newest(self) -> list[tuple[int, Counts]]:
+        """The newest two in which anything was counted, by their numbers: minutes since the epoch."""
+        newest = [*list(self._past)[-1:], (self._number, self._counts)]
+        return [(number, counts) for number, counts in newest if counts]
 
     def _turn(self, number: int) -> None:
         if 0 < self._number - number < KEPT:
@@ -97,6 +97,14 @@ class Minutes:
                 return OTHER
             self._routes.add(route)
         return route
+
+
+def hour_of(found: Mapping[int, Counts], now: float) -> tuple[Minute, ...]:
+    """As many minutes as are kept, oldest first, of these, which are named by minutes since the epoch."""
+    last, newest = int(now) // _SECONDS, max(found, default=0)
+    if 0 < newest - last < KEPT:
+        last = newest
+    return tuple(Minute(float(n * _SECONDS), dict(found.get(n, {}))) for n in range(last - KEPT + 1, last + 1))
 
 
 def by_route(minutes: tuple[Minute, ...]) -> list[RouteHour]:

@@ -6,6 +6,7 @@ from holdfast.errors import BrokerUnavailable
 from holdfast.failure_sink import FailureSinkSettings
 from holdfast.gateway import Gateway
 from holdfast.outbox.reader import OutboxReader
+from holdfast.replay.all_files import AllFiles
 from holdfast.replay.outbox import OthersFiles, OutboxSource, OwnFiles
 from holdfast.replay.settings import KafkaReplay
 from holdfast.replay.source import Source
@@ -17,7 +18,10 @@ def open_source(sink: FailureSinkSettings, settings: KafkaReplay, gateway: Gatew
     if scheme == "embedded":
         if gateway.role == "consumer":
             return OutboxSource(lambda _: OthersFiles(OutboxReader(sink.outbox, gateway.wall_clock)))
-        return OutboxSource(lambda woken: OwnFiles(lambda: gateway.sink.outbox if gateway.sink else None, woken))
+        own = lambda: gateway.sink.outbox if gateway.sink else None  # noqa: E731 - too short for a name of its own
+        if gateway.worker:
+            return OutboxSource(lambda woken: AllFiles(own, woken, OutboxReader(sink.outbox, gateway.wall_clock)))
+        return OutboxSource(lambda woken: OwnFiles(own, woken))
     if scheme == "kafka":
         # A replayer without Kafka does not load its library.
         from holdfast.replay.kafka import KafkaSource, KafkaSourceSettings

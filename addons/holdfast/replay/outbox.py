@@ -33,6 +33,7 @@ _ADOPT_EVERY = 30.0
 _LOOK_AGAIN = 2.0  # seconds; somebody may have had an older record sent again
 _HELD_PER_SECOND = 5000  # with many held ones a look at all of them takes its time
 _ROWS = 256
+_END = (1 << 63) - 1
 _ROUNDS = 8  # of reading what is only set aside, before others have their turn
 
 
@@ -275,28 +276,34 @@ class OutboxSource:
     # -- in a thread ------------------------------------------------------------------------------------------------
 
     def _take(self, most: int) -> list[Taken]:
-        """New ones of all outboxes. One that cannot be read does not stop the others."""
+        """New ones of all outboxes, in the order of storing. One that cannot be read does not stop the others."""
         assert self._files
-        found: list[Taken] = []
+        slots, found = self._files.slots(), list[Taken]()
         trouble: StoreUnavailable | None = None
-        for slot in self._files.slots():
+        # What is stored in one while another has been read already waits: what came before it may be there by now.
+        until = max((_newest(slot) for slot in slots), default=0) if len(slots) > 1 else _END
+        rows: list[tuple[Slot, LedgerRow]] = []
+        for slot in slots:
             try:
-                self._take_from(slot, most, found)
+                rows += [(slot, row) for row in _upcoming(slot, most)]
             except StoreUnavailable as error:
                 trouble = error
+        rows.sort(key=lambda each: each[1][0])
+        count = min(most, sum(row[0] <= until for _, row in rows))
+        for slot, row in reversed(rows[count:]):
+            slot.cursor = row[0] - 1
+        for slot, row in rows[:count]:
+            try:
+                if record := self._read(slot, row[0], intact=ledger_intact(row)):
+                    slot.held.add(row[0])
+                    found.append(_taken(slot, record))
+            except StoreUnavailable as error:
+                trouble, slot.cursor = error, min(slot.cursor, row[0] - 1)
+        if len(rows) > count:
+            self._woken()
         if trouble and not found:
             raise trouble
         return found
-
-    def _take_from(self, slot: Slot, most: int, found: list[Taken]) -> None:
-        while len(found) < most and (rows := _rows(slot, min(_ROWS, most - len(found)))):
-            for row in rows:
-                slot.cursor = row[0]
-                if row[0] not in slot.held:
-                    record = self._read(slot, row[0], intact=ledger_intact(row))
-                    if record:
-                        slot.held.add(row[0])
-                        found.append(_taken(slot, record))
 
     def _find(self, ids: Sequence[str]) -> list[tuple[Slot, OutboxRecord]]:
         assert self._files
@@ -319,6 +326,26 @@ class OutboxSource:
             logger.warning("outbox row was damaged, repaired from its capture", extra={"id": record.id})
             slot.outbox.repair(record)
         return record
+
+
+def _newest(slot: Slot) -> int:
+    try:
+        return slot.queries.newest_pending()
+    except StoreUnavailable:
+        return 0  # reading it says why
+
+
+def _upcoming(slot: Slot, most: int) -> list[LedgerRow]:
+    """The next ones that the replayer does not have."""
+    began, found = slot.cursor, list[LedgerRow]()
+    try:
+        while len(found) < most and (rows := _rows(slot, min(_ROWS, most - len(found)))):
+            slot.cursor = rows[-1][0]
+            found += [row for row in rows if row[0] not in slot.held]
+    except BaseException:
+        slot.cursor = min(slot.cursor, began)
+        raise
+    return found
 
 
 def _rows(slot: Slot, limit: int) -> list[LedgerRow]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from holdfast.errors import StoreUnavailable
 from holdfast.policy.caching.model import Fields, StoredResponse
 from holdfast.policy.caching.vary import Selecting
 
@@ -54,6 +55,15 @@ class Purged:
     keys: int
     soft: bool
     entries: int | None = None
+
+
+class PurgedInPart(StoreUnavailable):
+    """Some processes have purged, others have not said so: it has to be done again."""
+
+
+def why_not_purged(error: StoreUnavailable) -> str:
+    """For people."""
+    return str(error) if isinstance(error, PurgedInPart) else f"nothing was purged: {error}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,23 @@ from holdfast.profile.values import Duration, Size
 from holdfast.stores import Store
 from holdfast.stores.memory import MemoryStore
 from holdfast.stores.options import StoreOptions
+from holdfast.stores.spread import Siblings, SpreadMemoryStore
 
 _REDIS_KEYS = ("memory", "timeout", "prefix", "connections", "max_entry")
 _LEAST_MEMORY = 1024 * 1024
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-def open_store(url: str, options: StoreOptions, clock: Callable[[], float]) -> Store:
-    """ValueError, with what to write instead, for a URL that names no store."""
+def open_store(url: str, options: StoreOptions, clock: Callable[[], float], siblings: Siblings | None = None) -> Store:
+    """ValueError, with what to write instead, for a URL that names no store.
+
+    Of a memory that several processes may have together, each has its part.
+    """
+    parts = siblings.count if siblings else 1
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme == "memory":
-        return MemoryStore(_memory_of(url, options), clock)
+        size = _memory_of(url, options) // parts
+        return SpreadMemoryStore(size, clock, siblings) if siblings else MemoryStore(size, clock)
     if not scheme.startswith("redis"):
         raise ValueError(f"{_masked(url)!r} names no store: write memory:// or redis://host:6379/0")
     # A gateway without Redis does not load its client.
@@ -38,7 +44,7 @@ def open_store(url: str, options: StoreOptions, clock: Callable[[], float]) -> S
     place = parse_redis_url(url)
     options = redis_options(url, options)
     redis = RedisStore(place, options, clock)
-    return TieredStore(MemoryStore(options.max_memory, clock), redis, clock) if options.max_memory else redis
+    return TieredStore(MemoryStore(options.max_memory // parts, clock), redis, clock) if options.max_memory else redis
 
 
 def redis_options(url: str, options: StoreOptions) -> StoreOptions:

@@ -167,6 +167,10 @@ class FakeQueries:
         found = [seq for seq, each in self.records.items() if seq > after and each.state == "pending"]
         return cast(Any, [(seq, "", 0.0, "", "", "", "", None, "pending", None, 0, 1, b"") for seq in found[:limit]])
 
+    def newest_pending(self) -> int:
+        self._check()
+        return max((seq for seq, each in self.records.items() if each.state == "pending"), default=0)
+
     def is_pending(self, seq: int) -> bool:
         self._check()
         return self.records[seq].state == "pending"

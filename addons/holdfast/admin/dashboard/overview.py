@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import generate_latest
-
 from holdfast.admin.dashboard.captures import listing_of
 from holdfast.admin.dashboard.chart import Strip, chart_of, in_words, strip_of
 from holdfast.admin.dashboard.html_page import HtmlPage
+from holdfast.admin.faults import faults_now
 from holdfast.gateway import Gateway
 from holdfast.policy.fate import LOST
 from holdfast.policy.minutes import RouteHour, by_route
@@ -19,6 +18,7 @@ from holdfast.top.frame import Frame, OutboxRow, Seen
 from holdfast.top.history import History
 from holdfast.top.model import frame_of
 from holdfast.top.scrape import parse_scrape
+from holdfast.workers.whole import figures
 
 FEW = 10  # captures: the newest, all others have a page of their own
 FULL = 0.8  # of a bound, from where on it is a warning
@@ -43,8 +43,8 @@ class Overview(HtmlPage):
             return
         gateway, now = self.gateway, self.gateway.wall_clock()
         _, health = await gateway.health()
-        frame = frame_now(gateway, health, now)
-        hour = gateway.minutes.hour(now)
+        text, hour = await figures(gateway)
+        frame = frame_now(gateway, health, text.decode(), now)
         chart = chart_of(hour, looking.route)
         self.show(
             "overview.html",
@@ -53,7 +53,7 @@ class Overview(HtmlPage):
             frame=frame,
             profile=health["profile"],
             faults=gateway.refused,
-            on_purpose=on_purpose(gateway),
+            on_purpose=await on_purpose(gateway),
             uptime=frame.gateway.uptime_seconds,
             chart=chart,
             lost=chart.share(*LOST),
@@ -68,10 +68,10 @@ class Overview(HtmlPage):
         )
 
 
-def frame_now(gateway: Gateway, health: dict[str, Any], now: float) -> Frame:
+def frame_now(gateway: Gateway, health: dict[str, Any], scrape: str, now: float) -> Frame:
     """What `holdfast top` would show, as far as one reading tells: totals, and no rates; nothing of the profile."""
     history = History(())
-    history.add(parse_scrape(generate_latest(gateway.registry).decode(), time.monotonic()))
+    history.add(parse_scrape(scrape, time.monotonic()))
     profile = gateway.profile
     listen = profile.listen if gateway.role == "gateway" else profile.admin.listen
     return frame_of(
@@ -83,10 +83,10 @@ def frame_now(gateway: Gateway, health: dict[str, Any], now: float) -> Frame:
     )
 
 
-def on_purpose(gateway: Gateway) -> list[dict[str, Any]]:
+async def on_purpose(gateway: Gateway) -> list[dict[str, Any]]:
     """The rules of the addon `faults` that may still act: whoever has forgotten one sees it here."""
-    rules = gateway.faults.document()["rules"] if gateway.faults else []
-    return [rule for rule in rules if not rule["over"]]
+    found = await faults_now(gateway)
+    return [rule for rule in found["rules"] if not rule["over"]] if found else []
 
 
 def routes_of(hour: Sequence[Any]) -> list[RouteLine]:

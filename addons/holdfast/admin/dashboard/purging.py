@@ -6,6 +6,7 @@ from holdfast.admin.dashboard.html_page import HtmlPage
 from holdfast.admin.dashboard.looking import OVERVIEW, PURGE
 from holdfast.admin.dashboard.wording import counted
 from holdfast.errors import StoreUnavailable
+from holdfast.stores import why_not_purged
 
 
 class PurgePage(HtmlPage):
@@ -33,8 +34,12 @@ class PurgePage(HtmlPage):
             tags, urls = (named if what == "tags" else []), (named if what == "urls" else [])
             try:
                 await cache.purge(tags=tags, urls=urls, everything=what == "all", soft=soft)
-            except (ValueError, StoreUnavailable) as e:
+            except ValueError as e:
                 self.go(PURGE, f"Nothing was purged: {e}", good=False)
+                return
+            except StoreUnavailable as e:
+                why = why_not_purged(e)
+                self.go(PURGE, why[:1].upper() + why[1:], good=False)
                 return
             self.go(PURGE, f"{'Made stale' if soft else 'Purged'}: {_named(what, named)}.", good=True)
 

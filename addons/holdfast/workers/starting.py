@@ -1,0 +1,87 @@
+"""From the command line into the parent's loop: what has to be right before the first worker is forked."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from holdfast.admin.listener import admin_sockets
+from holdfast.errors import ProfileError
+from holdfast.logs import set_up_logs
+from holdfast.profile.settings import Profile
+from holdfast.source import ProfileSource
+from holdfast.workers.crew import Crew, Place
+from holdfast.workers.ports import take_port
+from holdfast.workers.supervisor import Supervisor
+from holdfast.workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+LEAST, PER_PROCESSOR = 16, 4  # workers that are no mistake: so many, or so many for each processor
+
+Serve = Callable[[ProfileSource, Profile, Worker], int]
+
+
+def refuse_workers(count: int, *, web: bool) -> None:
+    """ValueError, with what to write instead, for what cannot be."""
+    most = max(LEAST, PER_PROCESSOR * processors())
+    if count < 1 or count > most:
+        raise ValueError(f"--workers {count}: write 1 to {most}; one for each processor is usual, here {processors()}")
+    if count > 1 and web:
+        raise ValueError("--workers and --web: mitmweb shows the requests of one process; leave one of them out")
+    if count > 1 and sys.platform != "linux":
+        raise ValueError(f"--workers: {sys.platform} does not share connections of one port out; that takes Linux")
+
+
+def processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def run_workers(count: int, source: ProfileSource, profile: Profile, serve: Serve) -> int:
+    """Until a signal ends it; the exit status. HoldfastError for an address that cannot be had."""
+    kept, listen = take_port(profile.listen)
+    if listen != profile.listen:
+        source.lay_over("listen", listen)
+        profile = source.load()
+    set_up_logs(profile.log)
+    admin = admin_sockets(profile.admin.listen) if profile.admin.listen else []
+    holds = profile
+
+    def work(place: Place) -> int:
+        _sign_logs(place.number)
+        for each in kept:
+            each.close()
+        return serve(source, holds, Worker(place))
+
+    def renew() -> None:
+        nonlocal holds
+        try:
+            holds = source.load()
+        except ProfileError:
+            return  # it has changed again, and the workers say what is wrong with it
+        set_up_logs(holds.log)
+
+    if count > processors():
+        told = {"workers": count, "processors": processors()}
+        logger.warning("more workers than processors: they will not be faster", extra=told)
+    logger.info("starting workers", extra={"workers": count, "listen": listen, "pid": os.getpid()})
+    importlib.import_module("mitmproxy.tools.dump")  # what all of them need is shared, if it is here already
+    gc.collect()
+    gc.freeze()  # what is there now is the same for all: nobody need look at it again, and so copy it
+    return Supervisor(Crew(count, admin, work), renew, lambda: float(holds.shutdown_grace)).run()
+
+
+def _sign_logs(number: int) -> None:
+    """Every line says which worker has written it."""
+    made = logging.getLogRecordFactory()
+
+    def signed(*args: object, **fields: object) -> logging.LogRecord:
+        record = made(*args, **fields)
+        record.worker = number
+        return record
+
+    logging.setLogRecordFactory(signed)
