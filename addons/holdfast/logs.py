@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import secrets
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import TextIO
 
 from holdfast.profile.settings import LogSettings
 
+_ENDS_A_VALUE = re.compile(r'[ "=]')
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "client", "taskName"}
 
 
@@ -113,7 +115,7 @@ def _told(record: logging.LogRecord) -> str:
 def _plain(value: object) -> str:
     text = str(value)
     # A line break in a value would forge a log line.
-    return json.dumps(text) if not text or any(c in ' "=' or not c.isprintable() for c in text) else text
+    return text if text and text.isprintable() and not _ENDS_A_VALUE.search(text) else json.dumps(text)
 
 
 def set_up_logs(settings: LogSettings, events: logging.Handler | None = None, *, to_stderr: bool = True) -> None:

@@ -61,7 +61,7 @@ class Shortcut:
             answers, data = self.take(data)
             if answers:
                 self._watchdog.register_activity()
-                self._transport.writelines(answers)
+                self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
         if data:
             self._feed(data)
 
