@@ -7,7 +7,9 @@ import json
 import os
 import sys
 
+from holdfast.caching.settings import CacheSettings
 from holdfast.chain import build_chain
+from holdfast.lane.onlookers import onlookers_of
 from holdfast.profile.describe import masked, profile_schema
 from holdfast.profile.doubts import doubts_about
 from holdfast.profile.load import read_profile, shipped_profiles
@@ -33,6 +35,19 @@ def check(args: argparse.Namespace) -> int:
     return 0
 
 
+def hits_told(profile: Profile) -> list[str]:
+    """Which way hits of the cache go, and why; nothing where there is no cache."""
+    settings = next((each.settings for each in profile.addons if isinstance(each.settings, CacheSettings)), None)
+    if settings is None:
+        return []
+    if seeing := onlookers_of(profile.addons):
+        return [f"hits      no fast lane: {', '.join(seeing)} may need to see them"]
+    ways = {True: "fast lane", False: "no fast lane (`fast_lane: false`)"}
+    others = [name for name, own in settings.routes.items() if own.fast_lane is (not settings.fast_lane)]
+    told = f", but {ways[not settings.fast_lane]} on {', '.join(others)}" if others else ""
+    return [f"hits      {ways[settings.fast_lane]}{told}"]
+
+
 def profiles(args: argparse.Namespace) -> int:
     """The shipped profiles, a line each."""
     shipped = list(shipped_profiles())
@@ -55,6 +70,7 @@ def chain_text(profile: Profile) -> str:
     for number, entry in enumerate(profile.addons, 1):
         where = f"{entry.file}:{entry.line}"
         lines.append(f"{number:>3}. {entry.name:<{width}}  on_error: {entry.on_error}  {where}")
+    lines += hits_told(profile)
     if profile.tests:
         lines.append(f"tests     {len(profile.tests)} (holdfast check {profile.source} --test)")
     return "\n".join(lines)

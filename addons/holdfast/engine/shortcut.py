@@ -61,7 +61,10 @@ class Shortcut:
             answers, data = self.take(data)
             if answers:
                 self._watchdog.register_activity()
-                self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
+                if len(answers) == 1:
+                    self._transport.write(answers[0])
+                else:
+                    self._transport.writelines(answers)
         if data:
             self._feed(data)
 

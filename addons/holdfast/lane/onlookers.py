@@ -13,12 +13,12 @@ from mitmproxy.options import Options
 
 from holdfast.guard import Guard
 from holdfast.profile.settings import AddonEntry
-from holdfast.registry import resolve
+from holdfast.registry import BUILT_IN, resolve
 
 HOOKS = ("requestheaders", "request", "responseheaders", "response", "error", "update")
 
-# Of a profile's addons. What they do, they do to what goes upstream, comes from there, or fails; or hits are counted
-# for them (`gateway.CountsHits`).
+# Of the built-in addons. What they do, they do to what goes upstream, comes from there, or fails; or hits are counted
+# for them (`gateway.CountsHits`). The others, `faults` and `tracing`, have to do with each answer.
 UNCONCERNED = frozenset(
     {"router", "metrics", "cache", "surrogate", "understudy", "interceptor", "replayer", "failure_sink", "notifier"}
 )
@@ -61,27 +61,33 @@ IDLE: dict[str, Idle] = {
 def onlookers(chain: list[Any], options: Options) -> Iterator[str]:
     """The names of those of mitmproxy's addons who need to see hits."""
     for addon in addonmanager.traverse(chain):
-        if _has_hooks(addon) and not _leaves_alone(addon, options):
+        if _needs_to_see(addon, options):
             yield str(getattr(addon, "name", type(addon).__name__.lower()))
 
 
 def onlookers_of(entries: Iterable[AddonEntry]) -> list[str]:
     """The names of a profile's addons who need to see hits, as far as their classes tell."""
-    return [each.name for each in entries if each.target not in UNCONCERNED and _may_have_hooks(each.target)]
+    return [each.name for each in entries if _may_need_to_see(each.target)]
 
 
-def _leaves_alone(addon: object, options: Options) -> bool:
-    if isinstance(addon, Guard):
-        return addon.entry.target in UNCONCERNED
+def _needs_to_see(addon: object, options: Options) -> bool:
+    if isinstance(addon, Guard) and addon.entry.target in BUILT_IN:
+        return addon.entry.target not in UNCONCERNED
+    if not _has_hooks(addon):
+        return False
     package = type(addon).__module__.partition(".")[0]
+    if package == "holdfast" and not isinstance(addon, Guard):
+        return False  # a part of every chain
     idle = IDLE.get(type(addon).__name__.lower()) if package == "mitmproxy" else None
-    return package == "holdfast" or (idle is not None and idle(options))
+    return idle is None or not idle(options)
+
+
+def _may_need_to_see(target: str) -> bool:
+    if target in BUILT_IN:
+        return target not in UNCONCERNED
+    found = resolve(target)
+    return _has_hooks(found) or hasattr(found, "addons") or not isinstance(found, type)
 
 
 def _has_hooks(addon: object) -> bool:
     return any(callable(getattr(addon, hook, None)) for hook in HOOKS)
-
-
-def _may_have_hooks(target: str) -> bool:
-    found = resolve(target)
-    return _has_hooks(found) or hasattr(found, "addons") or not isinstance(found, type)
