@@ -14,8 +14,8 @@ CASES = {
     "[cache, faults, {use: 'mitmproxy.addons.comment:Comment'}, {use: 'mitmproxy.addons.anticache:AntiCache'}]": [
         "hits      no fast lane: faults, AntiCache may need to see them"
     ],
-    "[cache: {fast_lane: false, routes: {a: {fast_lane: true}, b: {grace: 1s}}}, {router: {routes: [{name: a, path: /a},"
-    " {name: b, path: /b}]}}]": ["hits      no fast lane (`fast_lane: false`), but fast lane on a"],
+    "[{router: {routes: [{name: a, path: /a}, {name: b, path: /b}]}},"
+    " {cache: {fast_lane: false, routes: {a: {fast_lane: true}, b: {grace: 1s}}}}]": ["hits      no fast lane (`fast_lane: false`), but fast lane on a"],
 }
 
 
