@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     from holdfast.engine.keepalive.sharing import Share
 
+_OF_THE_LAYER = (DropStream, GetHttpConnection, RegisterHttpConnection, AbandonAttempt, Pause)
+
 
 class ResilientLayer(HttpLayer):
     """`HttpLayer` for reverse mode whose streams retry, time out and answer for a dead upstream."""
@@ -153,27 +155,35 @@ class ResilientLayer(HttpLayer):
     def event_to_child(self, child: Layer, event: events.Event) -> CommandGenerator[None]:
         """As stock, but what is sent to a connection that is gone is dropped, and attempts can be abandoned."""
         for command in child.handle_event(event):
-            if command.blocking or isinstance(command, commands.RequestWakeup):
+            kind = type(command)
+            if kind is commands.SendData:
+                yield command
+                continue
+            if command.blocking or kind is commands.RequestWakeup:
                 self.command_sources[command] = child
-            match command:
-                case ReceiveHttp():
-                    yield from self._received(command)
-                case SendHttp():
-                    yield from self._sent(command)
-                case DropStream():
-                    self.streams.pop(command.stream_id, None)
-                case GetHttpConnection():
-                    yield from self.get_connection(command)
-                case RegisterHttpConnection():
-                    yield from self.register_connection(command)
-                case AbandonAttempt():
-                    yield from self._abandon(command)
-                case Pause():
-                    assert isinstance(child, FaultyStream)
-                    self._pauses[child] = command
-                    child.pause_alarm.arm(command.seconds)
-                case _:
-                    yield command
+            if kind is SendHttp:
+                yield from self._sent(command)  # type: ignore[arg-type]
+            elif kind is ReceiveHttp:
+                yield from self._received(command)  # type: ignore[arg-type]
+            elif isinstance(command, _OF_THE_LAYER):
+                yield from self._asked(child, command)
+            else:
+                yield command
+
+    def _asked(self, child: Layer, command: commands.Command) -> CommandGenerator[None]:
+        match command:
+            case DropStream():
+                self.streams.pop(command.stream_id, None)
+            case GetHttpConnection():
+                yield from self.get_connection(command)
+            case RegisterHttpConnection():
+                yield from self.register_connection(command)
+            case AbandonAttempt():
+                yield from self._abandon(command)
+            case Pause():
+                assert isinstance(child, FaultyStream)
+                self._pauses[child] = command
+                child.pause_alarm.arm(command.seconds)
 
     def _sent(self, command: SendHttp) -> CommandGenerator[None]:
         connection = self.connections.get(command.connection)
@@ -333,8 +343,17 @@ class ResilientLayer(HttpLayer):
         if isinstance(client, ClientHttp2) and client.windows.held:
             yield from self.event_to_child(client, PeerTook(0))
         for server, upstream in list(self._upstreams.items()):
-            if isinstance(upstream.http, UpstreamHttp2) and upstream.http.windows.held and server in self.connections:
+            http = upstream.http
+            if type(http) is UpstreamHttp2 and http.windows.held and server in self.connections:
                 yield from self.event_to_child(self.connections[server], PeerTook(0))
+
+    def may_be_congested(self) -> bool:
+        """Whether anything has come that has not gone out, or may have: what HTTP/2 keeps is looked at one by one."""
+        if type(self.connections.get(self.context.client)) is not ClientHttp1:
+            return True
+        if any(stream._paused_event_queue for stream in self.streams.values()):
+            return True
+        return any(type(upstream.http) is UpstreamHttp2 for upstream in self._upstreams.values())
 
     def congested(self, reading: Connection) -> bool:
         """Whether nothing more should be read from this connection for now: what came has not gone out.

@@ -25,6 +25,9 @@ from holdfast.engine.dispatch import HookTable, finish
 JOINED = 64 * 1024
 """Bytes up to which pieces are put together for one write; to copy more costs more than it saves."""
 
+_under_way: set[asyncio.Task[None]] = set()
+"""The loop itself keeps no task alive."""
+
 
 class InlineConnection(mode_servers.ProxyConnectionHandler):
     """`ProxyConnectionHandler` that does the same with fewer tasks."""
@@ -141,12 +144,12 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             self._later(hook, finish(steps, begun))
 
     def _later(self, hook: commands.StartHook, rest: Any) -> None:
-        asyncio_utils.create_task(
-            self._end_hook(hook, rest),
-            name=f"handle_hook({hook.name})",
-            keep_ref=True,
-            client=self.client.peername,
-        )
+        # Begun at once, as tasks are under mitmproxy; most of those that are async wait for nothing, and are done then.
+        task = asyncio.Task(self._end_hook(hook, rest), loop=asyncio.get_running_loop(), eager_start=True)
+        if not task.done():
+            asyncio_utils.set_task_debug_info(task, name=f"handle_hook({hook.name})", client=self.client.peername)
+            _under_way.add(task)
+            task.add_done_callback(_under_way.discard)
 
     async def _end_hook(self, hook: commands.StartHook, rest: Any) -> None:
         with self.timeout_watchdog.disarm():
@@ -155,8 +158,13 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             (data,) = hook.args()
             if isinstance(data, flow.Flow):
                 await data.wait_for_resume()
-        if hook.blocking:
-            await self.server_event(events.HookCompleted(hook))
+        if not hook.blocking:
+            return
+        completed = events.HookCompleted(hook)
+        if self._inside:  # nothing had to be waited for
+            self._waiting.append((completed, None))
+        else:
+            await self.server_event(completed)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 
