@@ -19,7 +19,6 @@ from mitmproxy.proxy.layers.http import (
     HttpEvent,
     HttpLayer,
     HTTPMode,
-    HttpStream,
     RegisterHttpConnection,
     RequestData,
     RequestHeaders,
@@ -67,8 +66,14 @@ class ResilientLayer(HttpLayer):
 
     # -- the client -------------------------------------------------------------------------------------------------
 
+    def handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock. It waits for no reply itself, so there is nothing to be paused."""
+        return super().handle_event(event) if self.debug is not None else self._handle_event(event)
+
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if isinstance(event, events.Start):
+        if type(event) is events.HookCompleted:
+            yield from self.event_to_child(self.command_sources.pop(event.command), event)
+        elif isinstance(event, events.Start):
             yield from self._begin()
         elif isinstance(event, TimerFired):
             yield from self._timer_fired(event)
@@ -143,7 +148,9 @@ class ResilientLayer(HttpLayer):
         """
         for stream_id, stream in list(self.streams.items()):
             gone = RequestProtocolError(stream_id, "Client disconnected.", ErrorCode.CLIENT_DISCONNECTED)
-            yield from self._tell(stream, gone)
+            yield from self.event_to_child(stream, gone)
+            if isinstance(stream, FaultyStream):
+                yield from self._end_pause(stream, "gone")
 
     def make_stream(self, stream_id: int) -> CommandGenerator[None]:
         """A stream of ours for a new request."""
@@ -162,9 +169,11 @@ class ResilientLayer(HttpLayer):
             if command.blocking or kind is commands.RequestWakeup:
                 self.command_sources[command] = child
             if kind is SendHttp:
-                yield from self._sent(command)  # type: ignore[arg-type]
+                connection = self.connections.get(command.connection)  # type: ignore[attr-defined]
+                if connection is not None:  # else it has been closed meanwhile
+                    yield from self.event_to_child(connection, command.event)  # type: ignore[attr-defined]
             elif kind is ReceiveHttp:
-                yield from self._received(command)  # type: ignore[arg-type]
+                yield from self._received(command.event)  # type: ignore[attr-defined]
             elif isinstance(command, _OF_THE_LAYER):
                 yield from self._asked(child, command)
             else:
@@ -185,22 +194,14 @@ class ResilientLayer(HttpLayer):
                 self._pauses[child] = command
                 child.pause_alarm.arm(command.seconds)
 
-    def _sent(self, command: SendHttp) -> CommandGenerator[None]:
-        connection = self.connections.get(command.connection)
-        if connection is not None:  # else it has been closed meanwhile
-            yield from self.event_to_child(connection, command.event)
-
-    def _received(self, command: ReceiveHttp) -> CommandGenerator[None]:
-        if isinstance(command.event, RequestHeaders):
-            yield from self.make_stream(command.event.stream_id)
-        stream = self.streams.get(command.event.stream_id)
+    def _received(self, event: HttpEvent) -> CommandGenerator[None]:
+        if type(event) is RequestHeaders:
+            yield from self.make_stream(event.stream_id)
+        stream = self.streams.get(event.stream_id)
         if stream is not None:  # else it has ended already
-            yield from self._tell(stream, command.event)
-
-    def _tell(self, stream: HttpStream, event: HttpEvent) -> CommandGenerator[None]:
-        yield from self.event_to_child(stream, event)
-        if isinstance(stream, FaultyStream) and isinstance(event, RequestProtocolError):
-            yield from self._end_pause(stream, "gone")
+            yield from self.event_to_child(stream, event)
+            if isinstance(event, RequestProtocolError) and isinstance(stream, FaultyStream):
+                yield from self._end_pause(stream, "gone")
 
     # -- the servers ------------------------------------------------------------------------------------------------
 
@@ -266,6 +267,8 @@ class ResilientLayer(HttpLayer):
 
     def _is_stale(self, server: Server, upstream: UpstreamConnection) -> bool:
         """Whether the server has closed it, which the event loop will say in a moment."""
+        if self.share:
+            return False  # which looks for itself
         return isinstance(upstream.http, UpstreamHttp1) and has_ended(server, self.context.client.id)
 
     def stack_of(self, server: Connection) -> tuple[Layer, UpstreamConnection] | None:

@@ -18,6 +18,8 @@ from mitmproxy import flow
 from mitmproxy.connection import Connection
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_servers
+from mitmproxy.proxy.layer import NextLayer
+from mitmproxy.proxy.layers import modes
 from mitmproxy.utils import asyncio_utils
 
 from holdfast.engine.dispatch import HookTable, finish
@@ -36,6 +38,7 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
         super().__init__(master, *rest)  # type: ignore[no-untyped-call]
         self._table = table_of(master)
         self._inside = False
+        self._settled = False
         self._waiting: deque[tuple[events.Event, asyncio.Future[None] | None]] = deque()
         self._unsent: dict[Connection, list[bytes]] = {}
 
@@ -81,6 +84,19 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)  # its own words
         if self._unsent:
             self._send()
+        if not self._settled:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Once it is known what the client speaks, the layers around the one for that only hand on what they get."""
+        outer = self.layer
+        if type(outer) is not modes.ReverseProxy or not isinstance(outer.child_layer, NextLayer):
+            self._settled = True
+            return
+        between = outer.child_layer
+        begun = getattr(outer._handle_event, "__self__", None) is between and between._handle is not None
+        if begun and between.layer and not any(each._paused or each.debug is not None for each in (outer, between)):
+            self.layer, self._settled = between.layer, True
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, {}
