@@ -14,8 +14,7 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,16 +40,9 @@ class Life:
     over: bool = False
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """One event more until the end of the block."""
-        self.busy += 1
-        try:
-            yield
-        finally:
-            self.busy -= 1
-            if not self.busy:
-                self._idle.set()
+    def rested(self) -> None:
+        """They are busy with none any more."""
+        self._idle.set()
 
     async def rest(self) -> None:
         """Wait until there is nothing left that they are busy with."""
@@ -92,15 +84,8 @@ class Guard:
 
             @functools.wraps(function)
             async def guarded_async(*args: Any) -> None:
-                if self._is_over(hook):
-                    return
-                with self.life.at_work():
-                    try:
-                        await function(*args)
-                    except (AddonHalt, OptionsError):
-                        raise
-                    except Exception:  # noqa: BLE001  # that is what a guard is for
-                        self._failed(hook, args)
+                if not self._is_over(hook):
+                    await self._watched(hook, args, function(*args))
 
             return guarded_async
 
@@ -121,13 +106,18 @@ class Guard:
         return guarded
 
     async def _watched(self, hook: str, args: tuple[Any, ...], result: Awaitable[Any]) -> None:
-        with self.life.at_work():
-            try:
-                await result
-            except (AddonHalt, OptionsError):
-                raise
-            except Exception:  # noqa: BLE001
-                self._failed(hook, args)
+        life = self.life
+        life.busy += 1
+        try:
+            await result
+        except (AddonHalt, OptionsError):
+            raise
+        except Exception:  # noqa: BLE001  # that is what a guard is for
+            self._failed(hook, args)
+        finally:
+            life.busy -= 1
+            if not life.busy:
+                life.rested()
 
     def _is_over(self, hook: str) -> bool:
         return self.life.over and hook != "done"

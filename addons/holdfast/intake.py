@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import secrets
+from collections.abc import Awaitable
 
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow, Response
@@ -38,7 +39,8 @@ class Intake:
 
     # -- traffic ----------------------------------------------------------------------------------------------------
 
-    async def requestheaders(self, flow: HTTPFlow) -> None:
+    def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
+        """What is handed back answers the health page; for any other request there is nothing to wait for."""
         if flow.is_replay == "request":
             by_hand(flow)
         exchange = exchange_of(flow)
@@ -55,10 +57,10 @@ class Intake:
             headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
             exchange["trace_minted"] = True
         if is_replay(exchange):
-            return
+            return None
         if self._gateway.profile.upstream.forwarded:
             self._forwarded(flow)
-        await self._answer_health(flow)
+        return self._answer_health(flow) if self._is_health(flow) else None
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         assert flow.response
@@ -127,9 +129,8 @@ class Intake:
         return bool(path) and request.path.partition("?")[0] == path and request.method in ("GET", "HEAD")
 
     async def _answer_health(self, flow: HTTPFlow) -> None:
-        if self._is_health(flow):
-            status, document = await health_document(self._gateway, with_addresses=False)
-            body = b"" if flow.request.method == "HEAD" else json.dumps(document).encode() + b"\n"
-            headers = {"content-type": "application/json", "cache-control": "no-store"}
-            flow.response = Response.make(status, body, headers)
-            exchange_of(flow)["route"] = "health"
+        status, document = await health_document(self._gateway, with_addresses=False)
+        body = b"" if flow.request.method == "HEAD" else json.dumps(document).encode() + b"\n"
+        headers = {"content-type": "application/json", "cache-control": "no-store"}
+        flow.response = Response.make(status, body, headers)
+        exchange_of(flow)["route"] = "health"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from mitmproxy.http import HTTPFlow, Response
@@ -40,9 +41,13 @@ class StatusPage:
         self._gateway = gateway
         self._stores: GatewayCaptures | None = None
 
-    async def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow.response or "replay" in exchange_of(flow) or not self._is_asked(flow):
-            return
+    def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
+        """For any other request there is nothing to wait for."""
+        if flow.response or not self._is_asked(flow) or "replay" in exchange_of(flow):
+            return None
+        return self._answer(flow)
+
+    async def _answer(self, flow: HTTPFlow) -> None:
         exchange_of(flow)["route"] = "captures"
         if flow.request.method not in ("GET", "HEAD"):
             flow.response = _response(flow, _NOT_ALLOWED, {"allow": "GET, HEAD"})

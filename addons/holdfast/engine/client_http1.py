@@ -67,10 +67,21 @@ class ClientHttp1(Http1Server):
         self._lingering = Lingering(self.conn, self._alarm)
         self.head = b""  # of the last request, as it came
 
+    def handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock. It never waits for a reply, so there is nothing to be paused."""
+        return super().handle_event(event) if self.debug is not None else self._handle_event(event)
+
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if not isinstance(event, TimerFired):
-            yield from super()._handle_event(event)
-        elif self.state == self.linger:
+        if isinstance(event, HttpEvent):
+            return self.send(event)
+        if isinstance(event, TimerFired):
+            return self._timer_fired(event)
+        if isinstance(event, events.DataReceived) and self.state != self.passthrough:
+            self.buf += event.data  # type: ignore[misc]  # h11's says that it may be anybody's
+        return self.state(event)
+
+    def _timer_fired(self, event: TimerFired) -> CommandGenerator[None]:
+        if self.state == self.linger:
             yield from self._lingering.handle(event)
         elif self.state == self.read_headers and self._alarm.rang(event):
             yield from self._refuse(HEADER_TIMEOUT)

@@ -46,6 +46,8 @@ class UpstreamConnection(Layer):
                 self.http = UpstreamHttp1(self.context)
             self._handle_event = self.http.handle_event  # type: ignore[method-assign]
             yield from self._handle_event(event)
+            if self.debug is None:
+                self.handle_event = self._handle_event  # type: ignore[method-assign]
         if not isinstance(self.http, UpstreamHttp2):  # which reports by itself once the server has spoken
             yield RegisterHttpConnection(server, err)
 

@@ -38,6 +38,7 @@ class HookTable:
         self._chain: list[Any] = []
         self._length = 0  # of the chain, which is added to in place, or replaced
         self._version = 0
+        self.sift: Callable[[object, str, Handler], Handler | None] = lambda _addon, _event, handler: handler
 
     def forget(self, updated: object = None) -> None:
         """Something has changed: look again."""
@@ -101,7 +102,9 @@ class HookTable:
         for addon in self._chain:
             group: list[Handler] = []
             try:
-                group.extend(handler for _, handler in self._manager._iter_hooks(addon, event))
+                for owner, handler in self._manager._iter_hooks(addon, event):
+                    if asked := self.sift(owner, kind.name, handler):
+                        group.append(asked)
             except AddonManagerError as error:
                 group.append(_raising(error))  # when its turn comes, as it would be
             if group:

@@ -19,7 +19,6 @@ from mitmproxy.proxy.layers.http import (
     HttpEvent,
     HttpLayer,
     HTTPMode,
-    HttpStream,
     RegisterHttpConnection,
     RequestData,
     RequestHeaders,
@@ -49,6 +48,8 @@ if TYPE_CHECKING:
 
     from holdfast.engine.keepalive.sharing import Share
 
+_OF_THE_LAYER = (DropStream, GetHttpConnection, RegisterHttpConnection, AbandonAttempt, Pause)
+
 
 class ResilientLayer(HttpLayer):
     """`HttpLayer` for reverse mode whose streams retry, time out and answer for a dead upstream."""
@@ -65,8 +66,14 @@ class ResilientLayer(HttpLayer):
 
     # -- the client -------------------------------------------------------------------------------------------------
 
+    def handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock. It waits for no reply itself, so there is nothing to be paused."""
+        return super().handle_event(event) if self.debug is not None else self._handle_event(event)
+
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if isinstance(event, events.Start):
+        if type(event) is events.HookCompleted:
+            yield from self.event_to_child(self.command_sources.pop(event.command), event)
+        elif isinstance(event, events.Start):
             yield from self._begin()
         elif isinstance(event, TimerFired):
             yield from self._timer_fired(event)
@@ -141,7 +148,9 @@ class ResilientLayer(HttpLayer):
         """
         for stream_id, stream in list(self.streams.items()):
             gone = RequestProtocolError(stream_id, "Client disconnected.", ErrorCode.CLIENT_DISCONNECTED)
-            yield from self._tell(stream, gone)
+            yield from self.event_to_child(stream, gone)
+            if isinstance(stream, FaultyStream):
+                yield from self._end_pause(stream, "gone")
 
     def make_stream(self, stream_id: int) -> CommandGenerator[None]:
         """A stream of ours for a new request."""
@@ -153,44 +162,46 @@ class ResilientLayer(HttpLayer):
     def event_to_child(self, child: Layer, event: events.Event) -> CommandGenerator[None]:
         """As stock, but what is sent to a connection that is gone is dropped, and attempts can be abandoned."""
         for command in child.handle_event(event):
-            if command.blocking or isinstance(command, commands.RequestWakeup):
+            kind = type(command)
+            if kind is commands.SendData:
+                yield command
+                continue
+            if command.blocking or kind is commands.RequestWakeup:
                 self.command_sources[command] = child
-            match command:
-                case ReceiveHttp():
-                    yield from self._received(command)
-                case SendHttp():
-                    yield from self._sent(command)
-                case DropStream():
-                    self.streams.pop(command.stream_id, None)
-                case GetHttpConnection():
-                    yield from self.get_connection(command)
-                case RegisterHttpConnection():
-                    yield from self.register_connection(command)
-                case AbandonAttempt():
-                    yield from self._abandon(command)
-                case Pause():
-                    assert isinstance(child, FaultyStream)
-                    self._pauses[child] = command
-                    child.pause_alarm.arm(command.seconds)
-                case _:
-                    yield command
+            if kind is SendHttp:
+                connection = self.connections.get(command.connection)  # type: ignore[attr-defined]
+                if connection is not None:  # else it has been closed meanwhile
+                    yield from self.event_to_child(connection, command.event)  # type: ignore[attr-defined]
+            elif kind is ReceiveHttp:
+                yield from self._received(command.event)  # type: ignore[attr-defined]
+            elif isinstance(command, _OF_THE_LAYER):
+                yield from self._asked(child, command)
+            else:
+                yield command
 
-    def _sent(self, command: SendHttp) -> CommandGenerator[None]:
-        connection = self.connections.get(command.connection)
-        if connection is not None:  # else it has been closed meanwhile
-            yield from self.event_to_child(connection, command.event)
+    def _asked(self, child: Layer, command: commands.Command) -> CommandGenerator[None]:
+        match command:
+            case DropStream():
+                self.streams.pop(command.stream_id, None)
+            case GetHttpConnection():
+                yield from self.get_connection(command)
+            case RegisterHttpConnection():
+                yield from self.register_connection(command)
+            case AbandonAttempt():
+                yield from self._abandon(command)
+            case Pause():
+                assert isinstance(child, FaultyStream)
+                self._pauses[child] = command
+                child.pause_alarm.arm(command.seconds)
 
-    def _received(self, command: ReceiveHttp) -> CommandGenerator[None]:
-        if isinstance(command.event, RequestHeaders):
-            yield from self.make_stream(command.event.stream_id)
-        stream = self.streams.get(command.event.stream_id)
+    def _received(self, event: HttpEvent) -> CommandGenerator[None]:
+        if type(event) is RequestHeaders:
+            yield from self.make_stream(event.stream_id)
+        stream = self.streams.get(event.stream_id)
         if stream is not None:  # else it has ended already
-            yield from self._tell(stream, command.event)
-
-    def _tell(self, stream: HttpStream, event: HttpEvent) -> CommandGenerator[None]:
-        yield from self.event_to_child(stream, event)
-        if isinstance(stream, FaultyStream) and isinstance(event, RequestProtocolError):
-            yield from self._end_pause(stream, "gone")
+            yield from self.event_to_child(stream, event)
+            if isinstance(event, RequestProtocolError) and isinstance(stream, FaultyStream):
+                yield from self._end_pause(stream, "gone")
 
     # -- the servers ------------------------------------------------------------------------------------------------
 
@@ -256,6 +267,8 @@ class ResilientLayer(HttpLayer):
 
     def _is_stale(self, server: Server, upstream: UpstreamConnection) -> bool:
         """Whether the server has closed it, which the event loop will say in a moment."""
+        if self.share:
+            return False  # which looks for itself
         return isinstance(upstream.http, UpstreamHttp1) and has_ended(server, self.context.client.id)
 
     def stack_of(self, server: Connection) -> tuple[Layer, UpstreamConnection] | None:
@@ -333,8 +346,17 @@ class ResilientLayer(HttpLayer):
         if isinstance(client, ClientHttp2) and client.windows.held:
             yield from self.event_to_child(client, PeerTook(0))
         for server, upstream in list(self._upstreams.items()):
-            if isinstance(upstream.http, UpstreamHttp2) and upstream.http.windows.held and server in self.connections:
+            http = upstream.http
+            if type(http) is UpstreamHttp2 and http.windows.held and server in self.connections:
                 yield from self.event_to_child(self.connections[server], PeerTook(0))
+
+    def may_be_congested(self) -> bool:
+        """Whether anything has come that has not gone out, or may have: what HTTP/2 keeps is looked at one by one."""
+        if type(self.connections.get(self.context.client)) is not ClientHttp1:
+            return True
+        if any(stream._paused_event_queue for stream in self.streams.values()):
+            return True
+        return any(type(upstream.http) is UpstreamHttp2 for upstream in self._upstreams.values())
 
     def congested(self, reading: Connection) -> bool:
         """Whether nothing more should be read from this connection for now: what came has not gone out.

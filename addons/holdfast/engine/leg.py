@@ -58,6 +58,7 @@ class Leg:
     unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)
+    _counters: dict[tuple[str, str], Counter] = field(default_factory=dict)  # the same, by their labels
     _refused: Counter = field(init=False)
     _malformed: Counter = field(init=False)
 
@@ -188,7 +189,11 @@ class Leg:
         """
         # An addon may aim at any host: those share one label, so that the number of series stays bounded.
         label = server.endpoint.name if known else "other"
-        self._attempts.labels(label, failure.error if failure else "ok").inc()
+        labels = label, failure.error if failure else "ok"
+        counter = self._counters.get(labels)
+        if counter is None:
+            counter = self._counters[labels] = self._attempts.labels(*labels)
+        counter.inc()
         if not known or injected:
             return
         up = failure is None

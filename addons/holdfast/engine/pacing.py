@@ -28,6 +28,9 @@ _UNWRITTEN = 64 * 1024
 class Congestible(Protocol):
     """The HTTP layer."""
 
+    def may_be_congested(self) -> bool:
+        """Whether it is worth asking for each connection."""
+
     def congested(self, reading: Connection) -> bool:
         """Whether nothing more should be read from this connection for now."""
 
@@ -39,6 +42,8 @@ def pace(handler: ConnectionHandler, layer: Congestible) -> None:
 
     async def drain_writers() -> None:
         await drain()
+        if not layer.may_be_congested():
+            return
         task = asyncio.current_task()
         reading = next((c for c, io in handler.transports.items() if io.handler is task), None)
         while reading and layer.congested(reading):  # noqa: ASYNC110  # many things end it, and it is rare

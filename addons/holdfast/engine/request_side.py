@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
+from functools import lru_cache
 
 from mitmproxy.http import HTTPFlow, Request, Response
 from mitmproxy.net.http import url
@@ -44,6 +45,8 @@ from holdfast.spool import Spool
 HOLD = 0.01
 """Seconds for which a gRPC request is held at a message boundary, in case it ends there. It delays the first message of
 a stream, once; a client that sends one message sends its end in the same packet."""
+
+_hostport = lru_cache(maxsize=64)(url.hostport)  # of the first of the servers, each time
 
 
 class RequestSide(TimedStream):
@@ -99,7 +102,7 @@ class RequestSide(TimedStream):
         if not request.is_http2:
             request.authority = ""  # an absolute target is for proxies, and the origin is none of ours
         if not self.context.options.keep_host_header:
-            request.host_header = url.hostport(request.scheme, request.host, request.port)
+            request.host_header = _hostport(request.scheme, request.host, request.port)
 
     def _continue_if_asked(self, request: Request) -> CommandGenerator[None]:
         """`Expect: 100-continue` concerns this hop; the upstream gets the body at once (RFC 9110, section 10.1.1)."""

@@ -16,7 +16,7 @@ from mitmproxy.proxy import mode_servers, server, server_hooks
 
 from holdfast.engine.dispatch import dispatch_by_table
 from holdfast.engine.selfcheck import Expected, differences
-from holdfast.engine.speedups import fields, inline, values
+from holdfast.engine.speedups import fields, idle, inline, layers, values
 from holdfast.engine.upstream import share_connections
 from holdfast.errors import HoldfastError
 
@@ -53,6 +53,8 @@ PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
             (mode_servers.ProxyConnectionHandler.handle_hook, "self hook"),
         ),
     ),
+    ("layers in one loop", layers.hurry_layers, layers.EXPECTED),
+    ("idle addons left out", idle.leave_out_idle, idle.EXPECTED),
     ("header fields in one step", fields.look_up_in_one_step, fields.EXPECTED),
     ("values that are remembered", values.remember_values, values.EXPECTED),
     (

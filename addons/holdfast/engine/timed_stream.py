@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 from mitmproxy.proxy import events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
-from mitmproxy.proxy.layers.http import HttpStream
+from mitmproxy.proxy.layers.http import (
+    HttpStream,
+    RequestData,
+    RequestEndOfMessage,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseTrailers,
+)
 
 from holdfast.engine.attempts import Attempts
 from holdfast.engine.leg import Leg
@@ -15,6 +26,9 @@ from holdfast.engine.plan import Plan
 from holdfast.engine.timers import Alarm, TimerFired
 from holdfast.exchange import Exchange, exchange_of, route_of
 from holdfast.policy.grpc import is_grpc
+
+_OF_THE_CLIENT = frozenset({RequestHeaders, RequestData, RequestTrailers, RequestEndOfMessage})
+_OF_THE_SERVER = frozenset({ResponseHeaders, ResponseData, ResponseTrailers, ResponseEndOfMessage})
 
 
 class TimedStream(HttpStream):
@@ -58,9 +72,18 @@ class TimedStream(HttpStream):
     # -- time -------------------------------------------------------------------------------------------------------
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if not isinstance(event, TimerFired):
-            yield from super()._handle_event(event)
-        elif self.upstream_alarm.rang(event):
+        kind = type(event)
+        state: Callable[[events.Event], CommandGenerator[None]]
+        if kind in _OF_THE_CLIENT:
+            state = self.client_state
+        elif kind in _OF_THE_SERVER:
+            state = self.server_state
+        else:
+            state = self._timer_fired if kind is TimerFired else super()._handle_event  # type: ignore[assignment]
+        return state(event)
+
+    def _timer_fired(self, event: TimerFired) -> CommandGenerator[None]:
+        if self.upstream_alarm.rang(event):
             yield from self._upstream_is_late()
         elif self._client_alarm.rang(event):
             yield from self._client_is_late()

@@ -43,6 +43,17 @@ class UpstreamHttp1(Http1Client):
     bound = False
     """Whether a client has authenticated itself on this connection, so that no other may use it."""
 
+    def handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock. It never waits for a reply, so there is nothing to be paused."""
+        return super().handle_event(event) if self.debug is not None else self._handle_event(event)
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, HttpEvent):
+            return self.send(event)
+        if isinstance(event, events.DataReceived) and self.state != self.passthrough:
+            self.buf += event.data
+        return self.state(event)
+
     @property
     def idle(self) -> bool:
         """Whether another request may go out now."""

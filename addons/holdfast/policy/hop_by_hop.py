@@ -15,12 +15,20 @@ _CREDENTIALS = {len(name): name for name in (b"authorization", b"www-authenticat
 _SUSPECTS = _ALWAYS | _UPGRADE | {b"te"}
 
 
+def has_connection_fields(fields: Fields) -> bool:
+    """Whether any of them may belong to the connection; most messages have none."""
+    for name, _ in fields:  # noqa: SIM110  # asked of every message: a loop is quicker than a generator
+        if name.lower() in _SUSPECTS:
+            return True
+    return False
+
+
 def end_to_end(fields: Fields, *, upgrading: bool = False) -> Fields:
     """The fields without those of the connection; the same object where there are none.
 
     `upgrading`: the message asks for or grants another protocol, and `Connection: upgrade` and `Upgrade` must pass.
     """
-    if not any(name.lower() in _SUSPECTS for name, _ in fields):
+    if not has_connection_fields(fields):
         return fields
     named = {option.strip().lower() for n, v in fields if n.lower() == b"connection" for option in v.split(b",")}
     dropped = (_ALWAYS | _UPGRADE | named) - _FRAMING

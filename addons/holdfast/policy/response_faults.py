@@ -24,10 +24,11 @@ def response_fault(lines: Sequence[bytes]) -> str | None:
         return "a status line that is none"
     if len(lines) > MAX_FIELDS + 1:
         return f"more than {MAX_FIELDS} header fields"
-    if any(_NOT_IN_A_VALUE.search(line) for line in lines):
+    if _NOT_IN_A_VALUE.search(b"".join(lines)):
         return "a header field with a control character"
-    if any(not line.partition(b":")[1] for line in lines[1:] if not line.startswith((b" ", b"\t"))):
-        return "a header line without a colon"
+    for line in lines[1:]:
+        if b":" not in line and not line.startswith((b" ", b"\t")):
+            return "a header line without a colon"
     return None
 
 

@@ -18,12 +18,17 @@ from mitmproxy import flow
 from mitmproxy.connection import Connection
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events, mode_servers
+from mitmproxy.proxy.layer import NextLayer
+from mitmproxy.proxy.layers import modes
 from mitmproxy.utils import asyncio_utils
 
 from holdfast.engine.dispatch import HookTable, finish
 
 JOINED = 64 * 1024
 """Bytes up to which pieces are put together for one write; to copy more costs more than it saves."""
+
+_under_way: set[asyncio.Task[None]] = set()
+"""The loop itself keeps no task alive."""
 
 
 class InlineConnection(mode_servers.ProxyConnectionHandler):
@@ -33,6 +38,7 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
         super().__init__(master, *rest)  # type: ignore[no-untyped-call]
         self._table = table_of(master)
         self._inside = False
+        self._settled = False
         self._waiting: deque[tuple[events.Event, asyncio.Future[None] | None]] = deque()
         self._unsent: dict[Connection, list[bytes]] = {}
 
@@ -78,6 +84,19 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             self.log("mitmproxy has crashed!", logging.ERROR, exc_info=True)  # its own words
         if self._unsent:
             self._send()
+        if not self._settled:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Once it is known what the client speaks, the layers around the one for that only hand on what they get."""
+        outer = self.layer
+        if type(outer) is not modes.ReverseProxy or not isinstance(outer.child_layer, NextLayer):
+            self._settled = True
+            return
+        between = outer.child_layer
+        begun = getattr(outer._handle_event, "__self__", None) is between and between._handle is not None
+        if begun and between.layer and not any(each._paused or each.debug is not None for each in (outer, between)):
+            self.layer, self._settled = between.layer, True
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, {}
@@ -141,12 +160,12 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             self._later(hook, finish(steps, begun))
 
     def _later(self, hook: commands.StartHook, rest: Any) -> None:
-        asyncio_utils.create_task(
-            self._end_hook(hook, rest),
-            name=f"handle_hook({hook.name})",
-            keep_ref=True,
-            client=self.client.peername,
-        )
+        # Begun at once, as tasks are under mitmproxy; most of those that are async wait for nothing, and are done then.
+        task = asyncio.Task(self._end_hook(hook, rest), loop=asyncio.get_running_loop(), eager_start=True)
+        if not task.done():
+            asyncio_utils.set_task_debug_info(task, name=f"handle_hook({hook.name})", client=self.client.peername)
+            _under_way.add(task)
+            task.add_done_callback(_under_way.discard)
 
     async def _end_hook(self, hook: commands.StartHook, rest: Any) -> None:
         with self.timeout_watchdog.disarm():
@@ -155,8 +174,13 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             (data,) = hook.args()
             if isinstance(data, flow.Flow):
                 await data.wait_for_resume()
-        if hook.blocking:
-            await self.server_event(events.HookCompleted(hook))
+        if not hook.blocking:
+            return
+        completed = events.HookCompleted(hook)
+        if self._inside:  # nothing had to be waited for
+            self._waiting.append((completed, None))
+        else:
+            await self.server_event(completed)
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 
 _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
 _MONTH = rb"(?P<month>" + b"|".join(_MONTHS) + rb")"
@@ -25,10 +26,23 @@ _FORMATS = tuple(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LEAP_SECOND = 60
+_FIXED = len(b"Sun, 06 Nov 1994 08:49:37 GMT")
 
 
 def parse(value: bytes, now: float) -> int | None:
     """None if it is not an HTTP date. `now` tells the century of a year of two digits."""
+    if len(value) == _FIXED:
+        return _fixed(value)
+    return _parsed(value, now)
+
+
+@lru_cache(maxsize=256)
+def _fixed(value: bytes) -> int | None:
+    """A date of the usual length, in which every year has four digits: most are asked for several times."""
+    return _parsed(value, 0.0)
+
+
+def _parsed(value: bytes, now: float) -> int | None:
     for form in _FORMATS:
         match = form.fullmatch(value.strip(b" \t"))
         if match:

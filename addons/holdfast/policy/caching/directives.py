@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from holdfast.policy.caching.model import Fields
 
@@ -79,6 +80,8 @@ class Directives:
         return frozenset[str]().union(*qualified)
 
 
+_SHORT = 256
+"""Bytes up to which a field is remembered: what clients send must not fill the memory."""
 _SILENCE = tuple((name, getattr(Directives(), name)) for name in Directives.__slots__ if name != "unparsed")
 
 
@@ -89,12 +92,22 @@ def lines_of(fields: Fields, name: bytes) -> list[bytes]:
 
 def parse(lines: Iterable[bytes]) -> Directives:
     """Of a response (RFC 9111, section 5.2.2)."""
-    return read(item for line in lines for item in items(line.decode("latin-1")))
+    return _parsed(tuple(lines), 0)
 
 
 def parse_request(lines: Iterable[bytes]) -> Directives:
     """Of a request (RFC 9111, section 5.2.1), where a number that cannot be read is as good as absent."""
-    return read((item for line in lines for item in items(line.decode("latin-1"))), unreadable=None)
+    return _parsed(tuple(lines), None)
+
+
+def _parsed(lines: tuple[bytes, ...], unreadable: int | None) -> Directives:
+    # An application has a handful of these fields, and each is asked for several times a request.
+    return (_remembered if sum(map(len, lines)) <= _SHORT else _remembered.__wrapped__)(lines, unreadable)
+
+
+@lru_cache(maxsize=512)
+def _remembered(lines: tuple[bytes, ...], unreadable: int | None) -> Directives:
+    return read((item for line in lines for item in items(line.decode("latin-1"))), unreadable=unreadable)
 
 
 def items(line: str) -> Iterator[Item]:
