@@ -138,7 +138,10 @@ class SharedConnections:
     def find(self, wanted: GetUpstream, http2_asked: bool) -> Line | None:
         """An idle connection, which is idle no more."""
         for line, _ in self._idle.newest(wanted.endpoint):
-            if line.upstream.http2_asked == http2_asked and line.idle and self.use(line, careful=wanted.careful):
+            # Where HTTP/2 was not asked for, the server may speak it, and the client is to have that.
+            if http2_asked and not line.upstream.http2_asked:
+                continue
+            if line.idle and self.use(line, careful=wanted.careful):
                 return line
         return None
 
