@@ -215,8 +215,7 @@ class ResilientLayer(HttpLayer):
         self._forget_closed()
         # The one used last is the least likely to have been closed by the server meanwhile.
         for server, upstream in () if event.new else reversed(self._upstreams.items()):
-            is_ours = upstream.leads_to(event) and upstream.free and not self._is_stale(server, upstream)
-            if is_ours and (not self.share or self.share.use(upstream, event)):
+            if upstream.leads_to(event) and upstream.free and self._usable(server, upstream, event):
                 self._upstreams[server] = self._upstreams.pop(server)
                 event.kept = True
                 yield from self._complete(event, server, None)
@@ -265,11 +264,11 @@ class ResilientLayer(HttpLayer):
         reply = (None, err) if err else (server, None)
         yield from self.event_to_child(stream, GetHttpConnectionCompleted(wanted, reply))
 
-    def _is_stale(self, server: Server, upstream: UpstreamConnection) -> bool:
-        """Whether the server has closed it, which the event loop will say in a moment."""
+    def _usable(self, server: Server, upstream: UpstreamConnection, wanted: GetUpstream) -> bool:
+        """Unless the server has closed it, which the event loop will say in a moment."""
         if self.share:
-            return False  # which looks for itself
-        return isinstance(upstream.http, UpstreamHttp1) and has_ended(server, self.context.client.id)
+            return self.share.use(upstream, wanted)
+        return not (isinstance(upstream.http, UpstreamHttp1) and has_ended(server, self.context.client.id))
 
     def stack_of(self, server: Connection) -> tuple[Layer, UpstreamConnection] | None:
         """The ends of the layers of this connection, if it is one to a server of ours."""

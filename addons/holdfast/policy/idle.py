@@ -1,6 +1,6 @@
-"""Idle connections to servers: how many are kept, for how long, and which of them a request gets.
+"""Idle connections to a server: how many are kept, for how long, and which of them a request gets.
 
-The one that was used last is given out first: it is the least likely to have been closed by its server, and the others
+The one that was used last is given out first: it is the least likely to have been closed by the server, and the others
 grow old enough to be closed. Times are seconds of a monotonic clock, passed in.
 """
 
@@ -14,7 +14,7 @@ FRESH = 1.0
 again takes no connection that has been idle for longer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IdleRules:
     """The profile's `upstream.keepalive`: how many to a server, and seconds."""
 
@@ -22,63 +22,50 @@ class IdleRules:
     timeout: float = 60.0
 
 
-class Idle[Server, Connection]:
-    """Connections, each with the time since which it has been idle."""
+class Idle[Connection]:
+    """The idle connections to one server."""
 
     def __init__(self, rules: IdleRules) -> None:
-        self.rules = rules
-        self._since: dict[Server, dict[Connection, float]] = {}  # oldest first
+        self._rules = rules
+        self._since: dict[Connection, float] = {}  # oldest first
 
-    def put(self, server: Server, connection: Connection, now: float) -> list[Connection]:
+    def put(self, connection: Connection, now: float) -> list[Connection]:
         """It is idle from now on; those that are one too many because of it, which are idle here no more."""
-        ours = self._since.setdefault(server, {})
-        ours.pop(connection, None)
-        ours[connection] = now
-        too_many = len(ours) - self.rules.connections
-        return [self._drop(server, each) for each in list(ours)[:too_many]] if too_many > 0 else []
+        self._since.pop(connection, None)
+        self._since[connection] = now
+        too_many = len(self._since) - self._rules.connections
+        return self._without(list(self._since)[:too_many]) if too_many > 0 else []
 
-    def take(self, server: Server, connection: Connection) -> None:
+    def take(self, connection: Connection) -> None:
         """It is idle no more, if it was."""
-        if connection in self._since.get(server, ()):
-            self._drop(server, connection)
+        self._since.pop(connection, None)
 
-    def newest(self, server: Server) -> Iterator[tuple[Connection, float]]:
-        """Those to this server with the time since which each is idle; what is taken out meanwhile does no harm."""
-        yield from reversed(list(self._since.get(server, {}).items()))
+    def newest(self) -> Iterator[Connection]:
+        """The one used last first; what is taken out meanwhile does no harm."""
+        return reversed(list(self._since))
 
-    def since(self, server: Server, connection: Connection) -> float | None:
-        """When this one became idle."""
-        return self._since.get(server, {}).get(connection)
+    def is_fresh(self, connection: Connection, now: float) -> bool:
+        """Whether a request may go on it that cannot be sent again."""
+        return now - self._since.get(connection, now) <= FRESH
 
     def expired(self, now: float) -> list[Connection]:
         """Those that have been idle for the whole timeout, which are idle here no more."""
-        limit = now - self.rules.timeout
-        late = [(s, c) for s, ours in self._since.items() for c, since in ours.items() if since <= limit]
-        return [self._drop(server, connection) for server, connection in late]
+        limit = now - self._rules.timeout
+        return self._without([connection for connection, since in self._since.items() if since <= limit])
 
     def next_expiry(self) -> float | None:
         """When `expired` is worth asking again; None while there is none."""
-        oldest = [next(iter(ours.values())) for ours in self._since.values()]
-        return min(oldest) + self.rules.timeout if oldest else None
+        return next((since + self._rules.timeout for since in self._since.values()), None)
 
     def clear(self) -> list[Connection]:
         """All of them, which are idle here no more."""
-        cleared = list(self)
-        self._since.clear()
-        return cleared
+        return self._without(list(self._since))
 
-    def __iter__(self) -> Iterator[Connection]:
-        """All of them."""
-        return iter([each for ours in self._since.values() for each in ours])
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._since)
 
-    def _drop(self, server: Server, connection: Connection) -> Connection:
-        ours = self._since[server]
-        del ours[connection]
-        if not ours:
-            del self._since[server]
-        return connection
-
-
-def fit(since: float, now: float, *, careful: bool) -> bool:
-    """Whether a request may go on a connection that is idle since then. `careful`: it cannot be sent again."""
-    return not careful or now - since <= FRESH
+    def _without(self, connections: list[Connection]) -> list[Connection]:
+        for each in connections:
+            del self._since[each]
+        return connections

@@ -15,7 +15,9 @@ CASES = {
         "hits      no fast lane: faults, AntiCache may need to see them"
     ],
     "[{router: {routes: [{name: a, path: /a}, {name: b, path: /b}]}},"
-    " {cache: {fast_lane: false, routes: {a: {fast_lane: true}, b: {grace: 1s}}}}]": ["hits      no fast lane (`fast_lane: false`), but fast lane on a"],
+    " {cache: {fast_lane: false, routes: {a: {fast_lane: true}, b: {grace: 1s}}}}]": [
+        "hits      no fast lane (`fast_lane: false`), but fast lane on a"
+    ],
 }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.policy.hop_by_hop import Fields, asks_for_upgrade, end_to_end
+from holdfast.policy.hop_by_hop import Fields, asks_for_upgrade, binds, end_to_end
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,18 @@ def test_nobody_is_switched_to_h2c(protocols: bytes) -> None:
     fields = [(b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", protocols), (b"HTTP2-Settings", b"AAMAAABk")]
     assert not asks_for_upgrade(fields)
     assert end_to_end(fields) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "bound"),
+    [
+        ((b"Authorization", b"NTLM TlRMTVNTUAAB"), True),
+        ((b"authorization", b"negotiate YII="), True),
+        ((b"WWW-Authenticate", b"Basic realm=x, Negotiate"), True),
+        ((b"Authorization", b"Bearer abc"), False),
+        ((b"X-Authorizatio", b"ntlm"), False),
+    ],
+)
+def test_who_is_authenticated_on_the_connection_has_it_alone(field: tuple[bytes, bytes], bound: bool) -> None:
+    """NTLM and Negotiate mean everything that follows on the connection."""
+    assert binds([(b"Accept", b"*/*"), field]) is bound

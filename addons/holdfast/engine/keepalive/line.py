@@ -43,9 +43,22 @@ class Line:
     """An open connection. `share` is the part of the pool that has it, None: nobody does.
 
     `outermost` and `upstream` are the ends of its stack of layers. `own`: it stays with the client it was opened for.
+    `others`: those to the same server that are idle.
     """
 
-    __slots__ = ("_listening", "_poll", "_pool", "figures", "generation", "io", "outermost", "own", "share", "upstream")
+    __slots__ = (
+        "_listening",
+        "_poll",
+        "_pool",
+        "figures",
+        "generation",
+        "io",
+        "others",
+        "outermost",
+        "own",
+        "share",
+        "upstream",
+    )
 
     def __init__(self, share: Share, outermost: Layer, upstream: UpstreamConnection, io: ConnectionIO) -> None:
         self.share: Share | None = share
@@ -56,6 +69,7 @@ class Line:
         self._pool = share.pool
         self.generation = share.pool.generation
         self.figures = share.pool.figures_of(upstream.endpoint)
+        self.others = share.pool.idle_at(upstream.endpoint)
         self._listening = False
         self._poll = select.poll()
         assert isinstance(io.writer, asyncio.StreamWriter)
@@ -74,15 +88,17 @@ class Line:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing has come from the server that nobody has looked at yet, be it its end.
-
-        Also whether the reader waits for what comes next, so that it goes to whoever has the connection by then.
-        """
-        reader, task = self.io.reader, self.io.handler
-        assert isinstance(reader, asyncio.StreamReader)
-        if not self._listening or not task or task.cancelling() or _unread(reader) or reader.at_eof():
+        """Whether nothing has come from the server that nobody has looked at yet, be it its end."""
+        task, writer = self.io.handler, self.io.writer
+        assert isinstance(writer, asyncio.StreamWriter)
+        if not task or task.cancelling() or getattr(self.io.reader, "_buffer", True) or writer.transport.is_closing():
             return False
-        return not reader.exception() and not self._poll.poll(0)
+        return not self._poll.poll(0)
+
+    @property
+    def movable(self) -> bool:
+        """Whether it can go to somebody else: nothing of what comes next has been read for whoever has it now."""
+        return self._listening and self.idle
 
     def close(self, why: str) -> None:
         """It ends, and whoever has it is told."""
@@ -144,10 +160,6 @@ class Line:
                 logger.log(command.level, command.message)
             else:
                 self.close("closed while it was idle")
-
-
-def _unread(reader: asyncio.StreamReader) -> bool:
-    return bool(getattr(reader, "_buffer", b"nobody knows"))
 
 
 async def _until_cancelled() -> None:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy import commands
@@ -26,7 +27,7 @@ from holdfast.engine.connections import UpstreamConnection
 from holdfast.engine.keepalive.line import Line, open_line
 from holdfast.engine.upstream_http2 import UpstreamHttp2
 from holdfast.policy.endpoint import Endpoint
-from holdfast.policy.idle import Idle, IdleRules, fit
+from holdfast.policy.idle import Idle, IdleRules
 
 if TYPE_CHECKING:
     from holdfast.engine.http_layer import ResilientLayer
@@ -51,14 +52,15 @@ class SharedConnections:
         self.figures: dict[str, Figures] = {}  # by label
         self._label = label
         self._clock = clock
-        self._idle: Idle[Endpoint, Line] = Idle(rules)
+        self._rules = rules
+        self._idle: WeakValueDictionary[Endpoint, Idle[Line]] = WeakValueDictionary()  # as long as one is open
         self._shares: dict[str, Share] = {}  # by the client's id
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
 
     def follow(self, rules: IdleRules) -> None:
         """These hold from now on. How many are kept counts when the next one becomes idle."""
-        self._idle.rules = rules
+        self._rules.connections, self._rules.timeout = rules.connections, rules.timeout
         if self._sweep:
             self._sweep.cancel()
             self._await_expiry()
@@ -66,7 +68,7 @@ class SharedConnections:
     def renew(self) -> None:
         """What is said to servers has changed, such as a certificate: connections of before serve nobody else."""
         self.generation += 1
-        for line in self._idle.clear():
+        for line in self._cleared():
             line.close("what holds for connections has changed")
 
     async def stop(self) -> None:
@@ -74,7 +76,7 @@ class SharedConnections:
         self._stopping = True
         if self._sweep:
             self._sweep.cancel()
-        idle = self._idle.clear()
+        idle = self._cleared()
         for line in idle:
             line.close("the gateway ends")
         tasks = [line.io.handler for line in idle if line.io.handler]
@@ -95,7 +97,14 @@ class SharedConnections:
 
     def idle(self) -> Counter[str]:
         """How many connections are idle, by label."""
-        return Counter(self._label(line.upstream.endpoint) for line in self._idle)
+        counted: Counter[str] = Counter()
+        for endpoint, idle in self._idle.items():
+            counted[self._label(endpoint)] += len(idle)
+        return counted
+
+    def idle_at(self, endpoint: Endpoint) -> Idle[Line]:
+        """Those to this server."""
+        return self._idle.setdefault(endpoint, Idle(self._rules))
 
     def figures_of(self, endpoint: Endpoint) -> Figures:
         """What is counted for this server."""
@@ -111,45 +120,50 @@ class SharedConnections:
     def ended(self, line: Line) -> None:
         """It is closed."""
         line.figures.open -= 1
-        self._idle.take(line.upstream.endpoint, line)
+        line.others.take(line)
 
     def put(self, line: Line) -> None:
         """It has become idle."""
         if self._stopping or line.generation != self.generation:
             line.close("it is wanted no more")
             return
-        for old in self._idle.put(line.upstream.endpoint, line, self._clock()):
+        for old in line.others.put(line, self._clock()):
             old.close("more idle connections than are kept")
         if self._sweep is None:
             self._await_expiry()
 
     def use(self, line: Line, *, careful: bool) -> bool:
         """Whether a request may go on it at once; then it is idle no more. `careful`: it cannot be sent again."""
-        endpoint = line.upstream.endpoint
-        since = self._idle.since(endpoint, line)
         if line.generation != self.generation or not line.quiet:
             return False
-        if since is not None and not fit(since, self._clock(), careful=careful):
+        if careful and not line.others.is_fresh(line, self._clock()):
             return False
-        self._idle.take(endpoint, line)
+        line.others.take(line)
         line.figures.reused += 1
         return True
 
     def find(self, wanted: GetUpstream, http2_asked: bool) -> Line | None:
         """An idle connection, which is idle no more."""
-        for line, _ in self._idle.newest(wanted.endpoint):
-            if line.upstream.http2_asked == http2_asked and line.idle and self.use(line, careful=wanted.careful):
+        idle = self._idle.get(wanted.endpoint)
+        for line in idle.newest() if idle else ():
+            # Where HTTP/2 was not asked for, the server may speak it, and the client is to have that.
+            asked = line.upstream.http2_asked or not http2_asked
+            if asked and line.movable and self.use(line, careful=wanted.careful):
                 return line
         return None
 
+    def _cleared(self) -> list[Line]:
+        return [line for idle in self._idle.values() for line in idle.clear()]
+
     def _await_expiry(self) -> None:
-        due = self._idle.next_expiry()
-        wait = max(0.0, due - self._clock()) if due is not None else None
+        dues = [due for idle in self._idle.values() if (due := idle.next_expiry()) is not None]
+        wait = max(0.0, min(dues) - self._clock()) if dues else None
         self._sweep = None if wait is None else asyncio.get_running_loop().call_later(wait, self._expire)
 
     def _expire(self) -> None:
-        for line in self._idle.expired(self._clock()):
-            line.close("idle for too long")
+        for idle in list(self._idle.values()):
+            for line in idle.expired(self._clock()):
+                line.close("idle for too long")
         self._await_expiry()
 
 
@@ -202,7 +216,7 @@ class Share:
     def end(self) -> None:
         """What is idle stays, and is nobody's."""
         for line in [upstream.line for upstream in self.layer.upstreams() if upstream.line]:
-            if line.idle and line.quiet:
+            if line.movable and line.quiet:
                 self.pool.put(line)
                 leave(line)
 
