@@ -14,7 +14,7 @@ import sys
 
 def pause() -> None:
     """At the very beginning of a start; a script that is loaded again by mitmproxy begins none."""
-    if os.environ.get("HOLDFAST_ENGINE") != "plain" and "holdfast.loader" not in sys.modules:
+    if not _is_plain() and "holdfast.loader" not in sys.modules:
         gc.disable()
 
 
@@ -23,3 +23,21 @@ def resume() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def before_forks() -> None:
+    """What is there now is the same for all workers: nobody need look at it again, and so copy it."""
+    if not _is_plain():
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+def in_worker() -> None:
+    """The start of a worker, as of any gateway."""
+    if not _is_plain():
+        gc.disable()
+
+
+def _is_plain() -> bool:
+    return os.environ.get("HOLDFAST_ENGINE") == "plain"

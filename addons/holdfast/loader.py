@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader as OptionLoader
@@ -19,14 +19,15 @@ from holdfast.ending import end_process
 from holdfast.engine.front_ends import event_log, owns_terminal
 from holdfast.engine.placement import is_placed, place
 from holdfast.engine.selfcheck import check_engine
-from holdfast.engine.sharing import share_ports
 from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
+from holdfast.gateway import Gateway
 from holdfast.live import Live
 from holdfast.logs import set_up_logs
 from holdfast.profile.settings import Profile
 from holdfast.source import ProfileSource
-from holdfast.workers.membership import Membership
-from holdfast.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from holdfast.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 _HELP = "Holdfast profile: a shipped profile's name or a YAML file. Default: the environment's HOLDFAST_PROFILE."
@@ -75,13 +76,19 @@ class Loader:
             set_up_logs(profile.log, event_log(ctx.master), to_stderr=not owns_terminal(ctx.master))
             chain = build_chain(profile, self._role, worker=self._worker)
             ctx.options.update(**chain.options(ctx.options, profile))
-            last: list[object] = [Live(chain, source)]
-            if self._worker:
-                share_ports()
-                last.append(Membership(chain.gateway, self._worker))
-            place(ctx.master, [*chain.addons, *last])
+            joining = _joining(chain.gateway, self._worker) if self._worker else []
+            place(ctx.master, [*chain.addons, Live(chain, source), *joining])
         except (ProfileError, EngineMismatch) as e:
             end_process(str(e), 2)
         except (OptionsError, AddonManagerError, HoldfastError) as e:
             end_process(f"the chain could not be loaded: {e}", 2)
         logger.info("chain loaded", extra={"addons": [entry.name for entry in profile.addons]})
+
+
+def _joining(gateway: Gateway, worker: Worker) -> list[object]:
+    """What makes the gateway one of several; a single one loads nothing of it."""
+    from holdfast.engine.sharing import share_ports
+    from holdfast.workers.membership import Membership
+
+    share_ports()
+    return [Membership(gateway, worker)]

@@ -22,10 +22,11 @@ from mitmproxy.utils import asyncio_utils
 from holdfast.ending import end_process
 from holdfast.gateway import Gateway
 from holdfast.policy.endpoint import base_url, parse_listen
-from holdfast.workers.worker import Worker
 
 if TYPE_CHECKING:
     from tornado.httpserver import HTTPServer
+
+    from holdfast.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 _BACKLOG = 128

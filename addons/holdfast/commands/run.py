@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import resource
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mitmproxy.master import Master
 from mitmproxy.options import Options
@@ -15,7 +16,9 @@ from holdfast.loader import Loader
 from holdfast.policy.endpoint import parse_endpoint, parse_listen
 from holdfast.profile.settings import Profile
 from holdfast.source import ProfileSource
-from holdfast.workers.worker import Worker
+
+if TYPE_CHECKING:
+    from holdfast.workers.worker import Worker
 
 
 def run(args: argparse.Namespace) -> int:

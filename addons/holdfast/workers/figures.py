@@ -27,10 +27,11 @@ _HIGHEST = (
     "holdfast_outbox_oldest_seconds",
     "holdfast_replay_",
     "holdfast_understudy_",
-    "holdfast_upstream_",
+    "holdfast_upstream_forced_open",
+    "holdfast_upstream_open",
     "process_max_fds",
 )
-_LOWEST = ("holdfast_cache_store_up", "holdfast_profile_", "process_start_time_seconds")
+_LOWEST = ("holdfast_cache_store_up", "holdfast_fast_lane_open", "holdfast_profile_", "process_start_time_seconds")
 _OURS = ("holdfast_", "process_")
 
 

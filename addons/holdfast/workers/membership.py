@@ -11,6 +11,7 @@ from mitmproxy.utils import asyncio_utils
 
 from holdfast.admin.faults import answer_faults, take_live_faults
 from holdfast.gateway import Gateway
+from holdfast.process_metrics import register_process
 from holdfast.workers.figures import figures_of
 from holdfast.workers.whole import HealthOfAll
 from holdfast.workers.wire import Serving
@@ -27,6 +28,7 @@ class Membership:
     def __init__(self, gateway: Gateway, worker: Worker) -> None:
         self._gateway = gateway
         self._worker = worker
+        register_process(gateway.registry)
         own = gateway.health
         gateway.health = HealthOfAll(worker, own).document
 

@@ -23,6 +23,7 @@ from holdfast.workers.wire import NIL, Answers, Ask, Reply, Said, raw
 EVERY = 2.0  # seconds between two looks at the figures: what a worker that is killed has counted since is lost
 PATIENCE = 2.0  # seconds that a worker has to answer
 SILENT = 10.0  # seconds without a word after which something is wrong with it
+_LOOKS = ("figures", "health")
 _FIGURES = msgspec.msgpack.Decoder(Figures)
 
 
@@ -74,7 +75,7 @@ class Questions:
         if ask.kind == "workers":
             self._tell(asker, ask.id, [Said(0, raw(self._states()))])
             return
-        others = [each for each in self._listening() if each is not asker or ask.kind == "figures"]
+        others = [each for each in self._listening(ask.kind) if each is not asker or ask.kind == "figures"]
         self._ask(ask.kind, others, asker, ask)
 
     def replied(self, member: Member, reply: Reply) -> None:
@@ -104,7 +105,7 @@ class Questions:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + EVERY
-            self._ask("figures", self._listening(), None, Ask(0, "figures", NIL))
+            self._ask("figures", self._listening("figures"), None, Ask(0, "figures", NIL))
         for number, each in list(self._open.items()):
             if each.deadline <= now:
                 each.said += [Said(worker, NIL, "does not answer") for worker in sorted(each.waiting)]
@@ -118,8 +119,10 @@ class Questions:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _listening(self) -> list[Member]:
-        return [each for each in self._crew.alive() if each.listens and each.line]
+    def _listening(self, kind: str) -> list[Member]:
+        """Who is to be asked: what changes nothing, and so need not be known later, only who has been heard of."""
+        since = time.monotonic() - EVERY - PATIENCE if kind in _LOOKS else 0.0
+        return [each for each in self._crew.alive() if each.listens and each.heard >= since]
 
     def _ask(self, kind: str, members: list[Member], asker: Member | None, ask: Ask) -> None:
         number = next(self._ids)

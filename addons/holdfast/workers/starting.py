@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import os
@@ -11,6 +10,7 @@ from collections.abc import Callable
 
 from holdfast.admin.listener import admin_sockets
 from holdfast.errors import ProfileError
+from holdfast.garbage import before_forks, in_worker
 from holdfast.logs import set_up_logs
 from holdfast.profile.settings import Profile
 from holdfast.source import ProfileSource
@@ -21,6 +21,9 @@ from holdfast.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 LEAST, PER_PROCESSOR = 16, 4  # workers that are no mistake: so many, or so many for each processor
+
+NEEDED = ("mitmproxy.tools.dump", "holdfast.admin.server", "holdfast.workers.membership")
+"""What every worker loads: it is shared by all if it is here before they are forked."""
 
 Serve = Callable[[ProfileSource, Profile, Worker], int]
 
@@ -52,6 +55,7 @@ def run_workers(count: int, source: ProfileSource, profile: Profile, serve: Serv
     holds = profile
 
     def work(place: Place) -> int:
+        in_worker()
         _sign_logs(place.number)
         for each in kept:
             each.close()
@@ -69,9 +73,9 @@ def run_workers(count: int, source: ProfileSource, profile: Profile, serve: Serv
         told = {"workers": count, "processors": processors()}
         logger.warning("more workers than processors: they will not be faster", extra=told)
     logger.info("starting workers", extra={"workers": count, "listen": listen, "pid": os.getpid()})
-    importlib.import_module("mitmproxy.tools.dump")  # what all of them need is shared, if it is here already
-    gc.collect()
-    gc.freeze()  # what is there now is the same for all: nobody need look at it again, and so copy it
+    for module in NEEDED:
+        importlib.import_module(module)
+    before_forks()
     return Supervisor(Crew(count, admin, work), renew, lambda: float(holds.shutdown_grace)).run()
 
 

@@ -83,7 +83,7 @@ class Supervisor:
                     self._heard(member, message)
             except EOFError:
                 line.close()
-                member.line = None  # its end follows
+                member.line, member.listens = None, False  # its end follows
 
     def _heard(self, member: Member, message: Message) -> None:
         member.heard = time.monotonic()
