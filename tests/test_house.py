@@ -225,6 +225,16 @@ def scripts() -> list[Path]:
     ]
 
 
+@each(TEST_FILES)
+def test_what_a_test_chooses_at_random_can_be_repeated(file: Path) -> None:
+    """By the fixture `seed`, and so by HOLDFAST_TEST_SEED, or by a number that stands in the test."""
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "random":
+            assert node.attr in ("Random", "seed"), f"line {node.lineno}: random.{node.attr}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "random.Random":
+            assert node.args, f"line {node.lineno}: random.Random()"
+
+
 @each(scripts())
 def test_a_script_can_be_started(file: Path) -> None:
     """Executable, with an interpreter in its first line and what it does in the second."""

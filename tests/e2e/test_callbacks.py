@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from holdfast.policy.signature import parse_signing_keys, verify
 from tests.e2e.harness import Gateway, profile, until
 from tests.e2e.replayed import Origin
 from tests.e2e.test_replay_embedded import captured
+
+pytestmark = pytest.mark.any_engine
 
 KEY = "a-secret-of-the-tests"
 

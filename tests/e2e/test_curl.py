@@ -15,6 +15,8 @@ from holdfast.policy.replaying.curl import curl_command
 from holdfast.policy.wire import wire_bytes, wire_text
 from holdfast.testing import MisbehavingOrigin
 
+pytestmark = pytest.mark.any_engine
+
 Fields = list[tuple[bytes, bytes]]
 FRAMING = {b"host", b"content-length"}
 JSON = (b"content-type", b"application/json")

@@ -19,7 +19,7 @@ from tests.e2e.browser import picture
 from tests.e2e.dashboard import CACHEABLE, CONTRASTS, HOSTILE, NAMELESS, Scene, happen, scene
 from tests.e2e.harness import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.any_engine, pytest.mark.asyncio(loop_scope="module")]
 IDS: dict[str, str] = {}
 
 

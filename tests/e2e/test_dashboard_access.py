@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from holdfast.testing import Answer, MisbehavingOrigin
 from tests.e2e.dashboard import CACHEABLE, TOKEN, Scene, scene
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.any_engine, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -11,6 +11,8 @@ from tests.e2e.conftest import SampleOrigin
 from tests.e2e.harness import Gateway
 from tests.e2e.readme import commands_of, here, shell
 
+pytestmark = pytest.mark.any_engine
+
 
 @pytest.mark.timeout(120)
 async def test_the_five_minutes_with_a_flaky_backend_are_as_the_readme_has_them(

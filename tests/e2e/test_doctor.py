@@ -21,6 +21,8 @@ from tests.e2e.bench import Bench
 from tests.e2e.conftest import SampleOrigin
 from tests.e2e.harness import Gateway, environment, run_cli
 
+pytestmark = pytest.mark.any_engine
+
 
 async def test_a_place_where_all_is_well_is_told_so(
     sample: SampleOrigin, tmp_path: Path, redis_url: str, kafka_url: str, postgres_url: str

@@ -272,12 +272,13 @@ async def _in_pieces(writer: asyncio.StreamWriter, data: bytes, cuts: tuple[int,
     ("speaks", "upstream", "number"), [("h2c", "h2c", 5000), ("h2c", "http/1.1", 2500), ("http/1.1", "h2c", 2500)]
 )
 async def test_memory_does_not_grow_with_the_requests_of_a_connection(
-    tmp_path: Path, speaks: Client, upstream: Upstream, number: int
+    tmp_path: Path, speaks: Client, upstream: Upstream, number: int, seed: int
 ) -> None:
     """Thousands on one connection, a part of them refused by the server and tried again."""
+    dice = random.Random(seed)
 
     def plan(received: Received) -> Step:
-        again = upstream == "h2c" and random.random() < 0.05
+        again = upstream == "h2c" and dice.random() < 0.05
         return StreamReset(ErrorCodes.REFUSED_STREAM) if again else Answer(body=b"x" * 2000)
 
     changes = {"upstream__retry__attempts": 20, "log__access": False}

@@ -19,6 +19,8 @@ from tests.e2e.harness import MAIN, ROOT, environment
 from tests.e2e.mistakes import Mistake
 from tests.services.process import free_port
 
+pytestmark = pytest.mark.any_engine
+
 ROUTES = {"router": {"routes": [{"name": "users", "path": "/api/users"}]}}
 MADE: dict[str, Callable[[Bench], Path | str]] = {}
 

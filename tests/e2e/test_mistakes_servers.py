@@ -30,6 +30,8 @@ from tests.services.kafka import KafkaServer
 from tests.services.process import free_port
 from tests.services.redis import RedisServer
 
+pytestmark = pytest.mark.any_engine
+
 MADE: dict[str, Callable[[Bench], Path]] = {}
 
 

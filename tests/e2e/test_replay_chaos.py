@@ -20,6 +20,8 @@ from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.process import free_port
 
+pytestmark = pytest.mark.any_engine
+
 KEYS = 8
 LASTS = 25.0  # seconds of load and of things that break
 

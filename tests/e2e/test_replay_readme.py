@@ -11,6 +11,8 @@ from tests.e2e.conftest import SampleOrigin
 from tests.e2e.harness import Gateway
 from tests.e2e.readme import commands_of, here, shell
 
+pytestmark = pytest.mark.any_engine
+
 
 @pytest.mark.timeout(90)
 async def test_five_commands_lead_from_failure_to_delivery(tmp_path: Path, sample: SampleOrigin) -> None:

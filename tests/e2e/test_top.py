@@ -19,6 +19,8 @@ from tests.e2e.harness import Gateway, accepts, addon, environment, profile, run
 from tests.e2e.terminal import ENTER, HIDE, LEAVE, SHOW, Terminal
 from tests.services.process import free_port, leash
 
+pytestmark = pytest.mark.any_engine
+
 FAST = ("--interval", "100ms")
 
 

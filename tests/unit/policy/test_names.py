@@ -60,13 +60,13 @@ ADDRESSES = st.lists(st.sampled_from([f"10.0.0.{n}" for n in range(6)] + [f"fd00
 
 @given(st.lists(ADDRESSES, max_size=6), st.booleans(), st.randoms())
 def test_neither_order_nor_repetition_matters_and_what_stays_keeps_its_place(
-    answers: list[list[str]], alone: bool, random: object
+    answers: list[list[str]], alone: bool, dice: object
 ) -> None:
     """Name servers shuffle."""
     before: tuple[str, ...] = ()
     for answer in answers:
         shuffled = answer * 2
-        random.shuffle(shuffled)  # type: ignore[attr-defined]
+        dice.shuffle(shuffled)  # type: ignore[attr-defined]
         servers = servers_behind(shuffled, before, alone=alone)
         assert servers == servers_behind(answer, before, alone=alone)
         assert len(set(servers)) == len(servers)

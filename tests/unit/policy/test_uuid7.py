@@ -66,10 +66,10 @@ def test_only_the_form_that_is_written_is_an_id(text: str, expected: bool) -> No
 
 @fixed
 @given(st.lists(st.integers(0, 5_000), min_size=2, max_size=60), st.randoms(use_true_random=False))
-def test_ids_only_grow_whatever_the_clock_does(times: list[int], random: object) -> None:
+def test_ids_only_grow_whatever_the_clock_does(times: list[int], dice: object) -> None:
     """RFC 9562, section 6.2: equal milliseconds and a clock that goes back."""
     clock = iter(times)
-    source = Uuid7Source(lambda: next(clock) / 1000, random.randbytes)  # type: ignore[attr-defined]
+    source = Uuid7Source(lambda: next(clock) / 1000, dice.randbytes)  # type: ignore[attr-defined]
     ids = [source.next() for _ in times]
     assert ids == sorted(set(ids))
 
