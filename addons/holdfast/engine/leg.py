@@ -54,7 +54,8 @@ class Leg:
     spooling: SpoolRoom | None = None  # for streamed bodies, where somebody wants to capture them
     faults: FaultSource | None = None  # where the profile has the addon for it
     shared: SharedConnections | None = None  # by all clients; each has its own otherwise
-    lane: Answering | None = None  # for hits
+    lane: Answering | None = None  # for hits, if there are
+    shortcuts: bool = False
     unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)

@@ -6,6 +6,7 @@ slower; the upstream leg, without which there is no gateway, refuses to start in
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from mitmproxy.proxy import mode_servers, server, server_hooks
 from holdfast.engine.dispatch import dispatch_by_table
 from holdfast.engine.selfcheck import Expected, differences
 from holdfast.engine.speedups import fields, idle, inline, layers, values
-from holdfast.engine.upstream import share_connections
+from holdfast.engine.upstream import share_connections, shorten_hits
 from holdfast.errors import HoldfastError
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,17 @@ PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
             (server.ConnectionIO, "handler reader writer"),
             (server_hooks.ServerConnectionHookData, "server client"),
             (server_hooks.ServerDisconnectedHook, "data"),
+        ),
+    ),
+    (
+        "hits that pass mitmproxy by",
+        shorten_hits,
+        (
+            (_HANDLER.handle_connection, "self connection"),
+            (server.TimeoutWatchdog.register_activity, "self"),
+            (asyncio.StreamReader.feed_data, "self data"),
+            (asyncio.StreamReader.read, "self n"),
+            (asyncio.StreamReaderProtocol.data_received, "self data"),
         ),
     ),
 )

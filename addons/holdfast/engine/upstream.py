@@ -64,6 +64,10 @@ class UpstreamLeg:
         """Of all clients; for those that come from now on."""
         self._leg.shared = SharedConnections(self._idle_rules, self._leg.clock, self._leg.label)
 
+    def shorten(self) -> None:
+        """Let hits pass mitmproxy by, for clients that come from now on."""
+        self._leg.shortcuts = True
+
     def configure(self, updated: set[str]) -> None:
         if "connection_strategy" in updated and ctx.options.connection_strategy != "lazy":
             fault = "Holdfast needs connection_strategy=lazy: with eager, a request to a dead upstream is never seen"
@@ -114,7 +118,8 @@ class UpstreamLeg:
         handler = client_connection(context.client.id)
         if handler:
             pace(handler, http)
-            shorten(self._leg.lane, handler, http, tls=has_tls)
+            if self._leg.shortcuts:
+                shorten(self._leg.lane, handler, http, tls=has_tls)
             if self._leg.shared:
                 self._leg.shared.serve(handler, http)
 
@@ -157,6 +162,16 @@ def parse_modes(modes: list[str]) -> list[ReverseMode]:
 
 def share_connections(master: Master) -> None:
     """Of the clients that come from now on."""
-    leg = master.addons.get(UpstreamLeg.name)
-    if isinstance(leg, UpstreamLeg):
+    if leg := _leg_of(master):
         leg.share_connections()
+
+
+def shorten_hits(master: Master) -> None:
+    """For the clients that come from now on."""
+    if leg := _leg_of(master):
+        leg.shorten()
+
+
+def _leg_of(master: Master) -> UpstreamLeg | None:
+    leg = master.addons.get(UpstreamLeg.name)
+    return leg if isinstance(leg, UpstreamLeg) else None

@@ -66,7 +66,7 @@ class FastLane:
     def is_open(self) -> bool:
         """Whether hits may be answered here: nobody else needs to see them."""
         table = self._table
-        if table is None or self._gateway.phase != "serving":
+        if table is None or not self._gateway.leg.shortcuts or self._gateway.phase != "serving":
             return False
         if table.version != self._version:
             self._version = table.version
