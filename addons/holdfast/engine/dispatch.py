@@ -48,18 +48,12 @@ class HookTable:
     @property
     def version(self) -> int:
         """Another one after each change."""
-        chain = self._manager.chain
-        if chain is not self._chain or len(chain) != self._length:
-            self._chain, self._length = chain, len(chain)
-            self.forget()
+        self._look_at_the_chain()
         return self._version
 
     def groups(self, kind: type[Hook]) -> Groups:
         """The handlers of this event, in order."""
-        chain = self._manager.chain
-        if chain is not self._chain or len(chain) != self._length:
-            self._chain, self._length = chain, len(chain)
-            self.forget()
+        self._look_at_the_chain()
         found = self._groups.get(kind.name)
         if found is None:
             found = self._groups[kind.name] = tuple(self._look(kind))
@@ -96,6 +90,12 @@ class HookTable:
                 _, _, trace = sys.exc_info()
                 told = (type(error), error, cut_traceback(cut_traceback(trace, "_asked"), "finish"))
                 mitmproxy_log.error(f"Addon error: {error}", exc_info=told)  # mitmproxy's own words
+
+    def _look_at_the_chain(self) -> None:
+        chain = self._manager.chain
+        if chain is not self._chain or len(chain) != self._length:
+            self._chain, self._length = chain, len(chain)
+            self.forget()
 
     def _look(self, kind: type[Hook]) -> Iterator[tuple[Handler, ...]]:
         event = object.__new__(kind)  # of which no more than the name is asked for
@@ -153,7 +153,7 @@ def dispatch_by_table(master: Master) -> HookTable:
     return table
 
 
-def table_of(manager: AddonManager) -> HookTable | None:
-    """The table that events of this manager go by, if they do."""
-    table = getattr(manager.trigger_event, "__self__", None)
+def table_of(master: Master) -> HookTable | None:
+    """The table by which events of this mitmproxy go, if they do."""
+    table = getattr(master.addons.trigger_event, "__self__", None)
     return table if isinstance(table, HookTable) else None

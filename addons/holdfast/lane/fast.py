@@ -51,7 +51,7 @@ class FastLane:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def running(self) -> None:
-        self._table = table_of(ctx.master.addons)
+        self._table = table_of(ctx.master)
 
     def join(self, client_id: str, shortcut: Shortcut) -> None:
         """A new client's."""

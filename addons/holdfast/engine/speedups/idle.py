@@ -24,6 +24,7 @@ from mitmproxy.addons import (
     onboarding,
     proxyauth,
     save,
+    savehar,
     stickyauth,
     stickycookie,
     tlsconfig,
@@ -32,8 +33,7 @@ from mitmproxy.addons import (
 from mitmproxy.http import HTTPFlow
 from mitmproxy.master import Master
 
-from holdfast.engine.dispatch import Handler
-from holdfast.engine.speedups.inline import table_of
+from holdfast.engine.dispatch import Handler, table_of
 
 _UNTIL_CONFIGURED: tuple[tuple[type, str, Callable[[Any], bool]], ...] = (
     (blocklist.BlockList, "request", lambda addon: not addon.items),
@@ -53,6 +53,7 @@ _UNTIL_CONFIGURED: tuple[tuple[type, str, Callable[[Any], bool]], ...] = (
     (save.Save, "response", lambda addon: not addon.stream),
     (proxyauth.ProxyAuth, "requestheaders", lambda addon: not addon.validator),
     (upstream_auth.UpstreamAuth, "requestheaders", lambda addon: not addon.auth),
+    (savehar.SaveHar, "response", lambda _: not ctx.options.hardump),
     (dumper.Dumper, "response", lambda _: ctx.options.flow_detail == 0),
 )
 """Who has nothing to do with which event, and how it shows: all of it changes in `configure` alone."""
@@ -66,12 +67,18 @@ EXPECTED = (
 )
 
 
+def is_idle(addon: object) -> bool:
+    """Whether it is one of these, and has nothing to do with any event."""
+    own = [idle for kind, _, idle in _UNTIL_CONFIGURED if kind is type(addon)]
+    return bool(own) and all(idle(addon) for idle in own)
+
+
 def sift(addon: object, event: str, handler: Handler) -> Handler | None:
     """What is asked instead of this handler; None for nobody."""
     kind = type(addon)
     if getattr(handler, "__func__", None) is not getattr(kind, event, None):
         return handler
-    if any(kind is one and event == when and is_idle(addon) for one, when, is_idle in _UNTIL_CONFIGURED):
+    if any(kind is one and event == when and idle(addon) for one, when, idle in _UNTIL_CONFIGURED):
         return None
     if event == "request" and kind is onboarding.Onboarding:
         return _if_it_may_be_the_app(addon, handler)

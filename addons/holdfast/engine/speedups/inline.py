@@ -22,7 +22,7 @@ from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.utils import asyncio_utils
 
-from holdfast.engine.dispatch import HookTable, finish
+from holdfast.engine.dispatch import HookTable, finish, table_of
 
 JOINED = 64 * 1024
 """Bytes up to which pieces are put together for one write; to copy more costs more than it saves."""
@@ -204,12 +204,6 @@ def _takes_more(writer: Any) -> bool:
     inner: Any = writer
     failed = inner._reader is not None and inner._reader.exception()
     return not (failed or inner._protocol._paused or inner._transport.is_closing())
-
-
-def table_of(master: Master) -> HookTable | None:
-    """The table by which events of this mitmproxy go, if they do."""
-    table = getattr(master.addons.trigger_event, "__self__", None)
-    return table if isinstance(table, HookTable) else None
 
 
 def take_inline(_: Master) -> None:
