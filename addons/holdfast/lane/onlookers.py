@@ -40,7 +40,7 @@ IDLE: dict[str, Idle] = {
     "anticomp": _unless("anticomp"),
     "blocklist": _unless("block_list"),
     "disableh2c": _always,  # it takes off what makes a request none of the cache's
-    "dumper": lambda options: options.flow_detail < 2,  # the line that it would print, the access log has
+    "dumper": lambda options: options.flow_detail < 2,  # a line, which the access log has as well (`onlookers`)
     "maplocal": _unless("map_local"),
     "mapremote": _unless("map_remote"),
     "modifybody": _unless("modify_body"),
@@ -49,20 +49,22 @@ IDLE: dict[str, Idle] = {
     "proxyauth": _unless("proxyauth"),
     "save": _unless("save_stream_file"),
     "savehar": _unless("hardump"),
-    "serverplayback": _always,  # it leaves alone what has an answer
+    "serverplayback": _unless("server_replay"),
     "stickyauth": _unless("stickyauth"),
     "stickycookie": _unless("stickycookie"),
-    "tlsconfig": _always,  # as the one before it
+    "tlsconfig": _always,  # it answers for one path, before the cache is asked
     "updatealtsvc": _always,  # a response with Alt-Svc is not remembered
     "upstreamauth": _unless("upstream_auth"),
 }
 
 
-def onlookers(chain: list[Any], options: Options) -> Iterator[str]:
-    """The names of those of mitmproxy's addons who need to see hits."""
+def onlookers(chain: list[Any], options: Options, *, logged: bool) -> Iterator[str]:
+    """The names of those of mitmproxy's addons who need to see hits. `logged`: the access log has a line for each."""
     for addon in addonmanager.traverse(chain):
-        if _has_hooks(addon) and not _leaves_alone(addon, options):
-            yield str(getattr(addon, "name", type(addon).__name__.lower()))
+        name = str(getattr(addon, "name", type(addon).__name__.lower()))
+        unseen = name == "dumper" and options.flow_detail > 0 and not logged
+        if _has_hooks(addon) and (unseen or not _leaves_alone(addon, options)):
+            yield name
 
 
 def onlookers_of(entries: Iterable[AddonEntry]) -> list[str]:
