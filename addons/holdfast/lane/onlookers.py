@@ -15,7 +15,8 @@ from holdfast.guard import Guard
 from holdfast.profile.settings import AddonEntry
 from holdfast.registry import resolve
 
-HOOKS = ("requestheaders", "request", "responseheaders", "response", "error", "update")
+HOOKS = ("requestheaders", "request", "responseheaders", "response", "error", "update", "injection")
+"""mitmproxy's for requests and responses, and what the engine asks an addon that makes some of them fail."""
 
 # Of a profile's addons. What they do, they do to what goes upstream, comes from there, or fails; or hits are counted
 # for them (`gateway.CountsHits`).
