@@ -83,6 +83,10 @@ class Hit(Protocol):
     def ttl(self, now: float) -> int:
         """Seconds for which it is fresh yet."""
 
+    @property
+    def body(self) -> bytes:
+        """Of the whole response, not kept for this: empty once the cache has let go of it."""
+
     def cache_status(self, ttl: int) -> str:
         """What Cache-Status says of it with so many seconds left."""
 

@@ -139,6 +139,8 @@ def line_maker(
     The text is of letters, digits and `-._~`. The line is put together from pieces where nobody but `Lines` wants it.
     """
     text, number = varying
+    if not logger.isEnabledFor(logging.INFO):
+        return lambda told, value: None
 
     def plainly(told: str, value: float) -> None:
         logger.info(message, extra={**fields, text: told, number: value})

@@ -61,6 +61,12 @@ class RepeatableHit:
         """Seconds for which it is fresh yet, rounded down; negative: for which it has been stale."""
         return floor(self.ttl_then - (now - self.since))
 
+    @property
+    def body(self) -> bytes:
+        """Of what is stored; empty once the store has let go of it."""
+        stored = self.stored()
+        return stored.body if stored else b""
+
     def cache_status(self, ttl: int) -> str:
         """The gateway's member of Cache-Status."""
         return member(replace(self.status, ttl=ttl))

@@ -18,12 +18,12 @@ from holdfast.engine.shortcut import Shortcut
 from holdfast.exchange import exchange_of
 from holdfast.gateway import CountsHits, Gateway, Hit
 from holdfast.lane.heads import LONGEST, WITHOUT_MEANING, essence, is_repeatable
-from holdfast.lane.memo import Memo, memo_of
+from holdfast.lane.memo import Memos, memo_of
 from holdfast.lane.onlookers import onlookers
+from holdfast.policy.caching.key import canonical
 from holdfast.request_ids import new_request_id
 
 logger = logging.getLogger(__name__)
-MOST = 4096  # headers known by heart, and as many in their essence
 
 
 class FastLane:
@@ -39,12 +39,13 @@ class FastLane:
         self._counting = counting
         self._shortcuts: WeakValueDictionary[str, Shortcut] = WeakValueDictionary()
         self._offered: dict[str, Hit] = {}
-        self._exact: tuple[dict[bytes, Memo], dict[bytes, Memo]] = ({}, {})  # without TLS, with it
-        self._alike: tuple[dict[bytes, Memo], dict[bytes, Memo]] = ({}, {})
+        self._exact = Memos(), Memos()  # without TLS, with it
+        self._alike = Memos(), Memos()
         self._table: HookTable | None = None
         self._version = -1
         self._open = False
         self._wall, self._clock = gateway.wall_clock, gateway.leg.clock
+        self._since = 0.0  # what began before may be answered by what does not hold any more
         self._answered = 0
         gateway.registry.register(LaneFigures(self))
 
@@ -62,6 +63,7 @@ class FastLane:
         for memos in (*self._exact, *self._alike):
             memos.clear()
         self._offered.clear()
+        self._since = self._clock()
 
     def is_open(self) -> bool:
         """Whether hits may be answered here: nobody else needs to see them."""
@@ -71,7 +73,8 @@ class FastLane:
         if table.version != self._version:
             self._version = table.version
             self.forget()
-            seeing = list(onlookers(ctx.master.addons.chain, ctx.options))
+            logged = self._gateway.profile.log.access
+            seeing = list(onlookers(ctx.master.addons.chain, ctx.options, logged=logged))
             if self._open is bool(seeing):
                 logger.info("fast lane", extra={"open": not seeing, "onlookers": ",".join(seeing)})
             self._open = not seeing
@@ -85,7 +88,7 @@ class FastLane:
 
     def offer(self, flow: HTTPFlow, hit: Hit) -> None:
         """By the cache, while it answers."""
-        if self.is_open():
+        if self.is_open() and exchange_of(flow).get("started", 0.0) >= self._since:
             self._offered[flow.id] = hit
 
     def response(self, flow: HTTPFlow) -> None:
@@ -100,37 +103,44 @@ class FastLane:
     def _learn(self, flow: HTTPFlow, hit: Hit, shortcut: Shortcut) -> None:
         head, response, exchange = shortcut.head, flow.response, exchange_of(flow)
         http11 = flow.request.http_version == "HTTP/1.1"
-        if not response or not http11 or not is_repeatable(flow.request.headers.fields) or len(head) > LONGEST:
+        if not response or not http11 or not is_repeatable(head) or len(head) > self._longest:
             return
         found = essence(head)
-        selected_by = {name for name, _ in hit.selecting}
+        selected_by = {canonical(name.encode()) for name, _ in hit.selecting}
         counts = [each.hit_counter(flow, exchange) for each in self._counting]
         tell = hit_line(flow, exchange) if self._gateway.profile.log.access else None
         memo = memo_of(hit, response, counts, tell)
         if memo is None or found is None:
             return
         if selected_by.isdisjoint(WITHOUT_MEANING):
-            _remember(self._alike[shortcut.tls], found[0], memo)
+            self._alike[shortcut.tls].put(found[0], memo)
         elif not found[1]:
-            _remember(self._exact[shortcut.tls], head, memo)
+            self._exact[shortcut.tls].put(head, memo)
+
+    @property
+    def _longest(self) -> int:
+        """Of a header in bytes; a longer one is not looked at, or is refused."""
+        return min(LONGEST, self._gateway.leg.client.max_header)
 
     # -- answering --------------------------------------------------------------------------------------------------
 
     def answer(self, head: bytes, *, tls: bool) -> list[bytes] | None:
         """What goes out for this header, counted and logged; None: it goes the ordinary way."""
         begun, exact, given = self._clock(), self._exact[tls], b""
+        if not self.is_open():
+            return None
         memo = exact.get(head)
         if memo is None:
-            if len(head) > LONGEST or not (found := essence(head)):
+            if len(head) > self._longest or not (found := essence(head)):
                 return None
             memo, given = self._alike[tls].get(found[0]), found[1]
             if memo is None:
                 return None
             if not given:
-                _remember(exact, head, memo)
+                exact.put(head, memo)
         now = self._wall()
-        if not self.is_open() or not memo.hit.holds(now):
-            exact.pop(head, None)
+        if not memo.hit.holds(now):
+            exact.drop(head)
             return None
         request_id = given.decode() if given else new_request_id()
         header = memo.header(request_id.encode(), now)
@@ -141,7 +151,7 @@ class FastLane:
             count(seconds)
         if memo.tell:
             memo.tell(request_id, seconds)
-        return [header, memo.body] if memo.body else [header]
+        return [header, memo.hit.body] if memo.is_long else [header]
 
 
 class LaneFigures(Collector):
@@ -160,9 +170,3 @@ class LaneFigures(Collector):
         yield CounterMetricFamily("holdfast_fast_lane_hits", "Hits that have passed mitmproxy by.", answered)
         open_now = "1 while hits may pass mitmproxy by: no addon needs to see them."
         yield GaugeMetricFamily("holdfast_fast_lane_open", open_now, float(is_open))
-
-
-def _remember(memos: dict[bytes, Memo], head: bytes, memo: Memo) -> None:
-    if len(memos) >= MOST:
-        del memos[next(iter(memos))]  # the one that was there first
-    memos[head] = memo

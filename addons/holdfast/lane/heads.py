@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from holdfast.policy.caching.model import Fields
-
 LONGEST = 8 * 1024  # bytes; the cache's own bound on a header counts what the gateway adds as well
 
 WITHOUT_MEANING = (
@@ -17,7 +15,11 @@ WITHOUT_MEANING = (
 _WITHOUT_MEANING = re.compile(rf"\r\n(?:{'|'.join(WITHOUT_MEANING)}):[\x20-\x7e]*(?=\r\n)".encode(), re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"\r\nx-request-id:[ ]?([^\r]*)", re.IGNORECASE)
 _GOOD_ID = re.compile(rb"[0-9A-Za-z._~-]{1,128}")  # of those that the gateway takes over: what needs no quotes in a log
-_ONLY_HERE = frozenset({b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"cache-control", b"pragma"})
+_ONLY_HERE = re.compile(
+    rb"\r\n(?:(?:content-length|transfer-encoding|expect|upgrade|cache-control|pragma):"
+    rb"|connection:(?![ \t]*keep-alive[ \t]*\r\n))",
+    re.IGNORECASE,
+)
 
 
 def essence(head: bytes) -> tuple[bytes, bytes] | None:
@@ -31,13 +33,10 @@ def essence(head: bytes) -> tuple[bytes, bytes] | None:
     return _WITHOUT_MEANING.sub(b"", head), ids[0] if ids else b""
 
 
-def is_repeatable(fields: Fields) -> bool:
+def is_repeatable(head: bytes) -> bool:
     """Whether a later request with this header asks the same.
 
-    It has no body, no wishes that are measured against the time, and its connection stays.
+    It has no body, no wishes that are measured against the time, and its connection stays. That is told by the header
+    as it came: by the time of its answer the request has lost what is only for the gateway.
     """
-    for name, value in fields:
-        lower = name.lower()
-        if lower in _ONLY_HERE or (lower == b"connection" and value.lower() != b"keep-alive"):
-            return False
-    return True
+    return not _ONLY_HERE.search(head)

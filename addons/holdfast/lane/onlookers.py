@@ -5,17 +5,20 @@ An addon that is not known here may do anything: with a hook for requests or res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mitmproxy import addonmanager
+from mitmproxy.addons import disable_h2c, dumper, onboarding, serverplayback, tlsconfig, update_alt_svc
 from mitmproxy.options import Options
 
+from holdfast.engine.speedups.idle import is_idle
 from holdfast.guard import Guard
 from holdfast.profile.settings import AddonEntry
 from holdfast.registry import BUILT_IN, resolve
 
-HOOKS = ("requestheaders", "request", "responseheaders", "response", "error", "update")
+HOOKS = ("requestheaders", "request", "responseheaders", "response", "error", "update", "injection")
+"""mitmproxy's for requests and responses, and what the engine asks an addon that makes some of them fail."""
 
 # Of the built-in addons. What they do, they do to what goes upstream, comes from there, or fails; or hits are counted
 # for them (`gateway.CountsHits`). The others, `faults` and `tracing`, have to do with each answer.
@@ -23,45 +26,19 @@ UNCONCERNED = frozenset(
     {"router", "metrics", "cache", "surrogate", "understudy", "interceptor", "replayer", "failure_sink", "notifier"}
 )
 
-type Idle = Callable[[Options], bool]
+# mitmproxy's own that leave hits alone whatever its options say.
+INDIFFERENT = (
+    disable_h2c.DisableH2C,  # it takes off what makes a request none of the cache's
+    onboarding.Onboarding,  # what it answers, it answers before the cache is asked
+    tlsconfig.TlsConfig,  # so with this one
+    update_alt_svc.UpdateAltSvc,  # a response with Alt-Svc is not remembered
+)
 
 
-def _always(_: Options) -> bool:
-    return True
-
-
-def _unless(name: str) -> Idle:
-    return lambda options: not getattr(options, name)
-
-
-# mitmproxy's own, by name: whether they leave hits alone under these options.
-IDLE: dict[str, Idle] = {
-    "anticache": _unless("anticache"),
-    "anticomp": _unless("anticomp"),
-    "blocklist": _unless("block_list"),
-    "disableh2c": _always,  # it takes off what makes a request none of the cache's
-    "dumper": lambda options: options.flow_detail < 2,  # the line that it would print, the access log has
-    "maplocal": _unless("map_local"),
-    "mapremote": _unless("map_remote"),
-    "modifybody": _unless("modify_body"),
-    "modifyheaders": _unless("modify_headers"),
-    "onboarding": _always,  # what it answers is no hit
-    "proxyauth": _unless("proxyauth"),
-    "save": _unless("save_stream_file"),
-    "savehar": _unless("hardump"),
-    "serverplayback": _always,  # it leaves alone what has an answer
-    "stickyauth": _unless("stickyauth"),
-    "stickycookie": _unless("stickycookie"),
-    "tlsconfig": _always,  # as the one before it
-    "updatealtsvc": _always,  # a response with Alt-Svc is not remembered
-    "upstreamauth": _unless("upstream_auth"),
-}
-
-
-def onlookers(chain: list[Any], options: Options) -> Iterator[str]:
-    """The names of those of mitmproxy's addons who need to see hits."""
+def onlookers(chain: list[Any], options: Options, *, logged: bool) -> Iterator[str]:
+    """The names of those of mitmproxy's addons who need to see hits. `logged`: the access log has a line for each."""
     for addon in addonmanager.traverse(chain):
-        if _needs_to_see(addon, options):
+        if _needs_to_see(addon, options, logged=logged):
             yield str(getattr(addon, "name", type(addon).__name__.lower()))
 
 
@@ -70,16 +47,18 @@ def onlookers_of(entries: Iterable[AddonEntry]) -> list[str]:
     return [each.name for each in entries if _may_need_to_see(each.target)]
 
 
-def _needs_to_see(addon: object, options: Options) -> bool:
+def _needs_to_see(addon: object, options: Options, *, logged: bool) -> bool:
     if isinstance(addon, Guard) and addon.entry.target in BUILT_IN:
         return addon.entry.target not in UNCONCERNED
     if not _has_hooks(addon):
         return False
+    if type(addon) is dumper.Dumper:  # it prints a line, which the access log has as well, or more
+        return int(options.flow_detail) > (1 if logged else 0)
+    if type(addon) is serverplayback.ServerPlayback:
+        return bool(options.server_replay)
     package = type(addon).__module__.partition(".")[0]
-    if package == "holdfast" and not isinstance(addon, Guard):
-        return False  # a part of every chain
-    idle = IDLE.get(type(addon).__name__.lower()) if package == "mitmproxy" else None
-    return idle is None or not idle(options)
+    of_the_chain = package == "holdfast" and not isinstance(addon, Guard)
+    return not (of_the_chain or isinstance(addon, INDIFFERENT) or is_idle(addon))
 
 
 def _may_need_to_see(target: str) -> bool:

@@ -22,7 +22,7 @@ from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.utils import asyncio_utils
 
-from holdfast.engine.dispatch import HookTable, finish, table_of
+from holdfast.engine.dispatch import finish, table_of
 
 JOINED = 64 * 1024
 """Bytes up to which pieces are put together for one write; to copy more costs more than it saves."""
