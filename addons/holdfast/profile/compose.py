@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -41,7 +42,8 @@ def compose(text: str, file: str) -> yaml.Node | None:
     hidden = _REFERENCE.sub(lambda match: match[0].translate(_HIDE), text)
     if _FastLoader and not _read_otherwise(hidden):
         with contextlib.suppress(YAMLError, ValueError, RecursionError):
-            return _FastLoader(hidden).get_single_node()
+            root: yaml.Node | None = _FastLoader(hidden).get_single_node()
+            return root
     return _composed(hidden, text, file)
 
 
@@ -81,12 +83,12 @@ class _Bounded(Composer):
     """Composes a graph that has no cycles and is bounded with its aliases followed."""
 
     def __init__(self) -> None:
-        Composer.__init__(self)  # type: ignore[no-untyped-call]  # not super: none of these classes cooperates
+        Composer.__init__(self)  # not super(): none of these classes cooperates
         self._extent: dict[int, tuple[int, int]] = {}  # id of a finished node: its nodes and its depth
         self._level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[attr-defined]  # the parser's
         self._level += 1
         mark: Any = event.start_mark
         if self._level > MAX_DEPTH:
@@ -116,19 +118,19 @@ class _BoundedLoader(_Bounded, yaml.SafeLoader):
         _Bounded.__init__(self)
 
 
-def _made_fast() -> Any:
+def _made_fast() -> Callable[[str], Any] | None:
     """The same composer on the events of libyaml; None for a PyYAML without it."""
     if not yaml.__with_libyaml__:
         return None
     from yaml._yaml import CParser
     from yaml.resolver import Resolver
 
-    class FastLoader(_Bounded, CParser, Resolver):  # type: ignore[misc]
+    class FastLoader(_Bounded, CParser, Resolver):
         """The parser has a composer of its own, in C, which cannot be bounded: ours comes first."""
 
         def __init__(self, text: str) -> None:
             CParser.__init__(self, text)
-            Resolver.__init__(self)  # type: ignore[no-untyped-call]
+            Resolver.__init__(self)
             _Bounded.__init__(self)
 
     return FastLoader

@@ -28,7 +28,7 @@ _STR = "tag:yaml.org,2002:str"
 _INT = re.compile(r"[-+]?[0-9]{1,40}")
 _OTHER_INT = re.compile(r"0x[0-9a-fA-F]{1,32}|0o[0-7]{1,40}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,400}|[0-9]{1,400}(\.[0-9]{0,400})?)([eE][-+]?[0-9]{1,4})?")
-_RESOLVER = Resolver()  # type: ignore[no-untyped-call]
+_RESOLVER = Resolver()
 _NULLS = ("", "~", "null")
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
