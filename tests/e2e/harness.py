@@ -87,7 +87,7 @@ def addon(made: dict[str, Any], name: str, **settings: Any) -> dict[str, Any]:
 
 
 async def until[T](
-    question: Callable[[], T | Awaitable[T]], *, within: float = 5.0, every: float = 0.02, what: str = ""
+    question: Callable[[], T | Awaitable[T]], *, within: float = 15.0, every: float = 0.02, what: str = ""
 ) -> T:
     """Ask until the answer is true-ish and return it; TimeoutError, with `what` was waited for, after `within`."""
     loop = asyncio.get_running_loop()

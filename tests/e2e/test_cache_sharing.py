@@ -27,20 +27,21 @@ async def test_a_hundred_requests_for_a_cold_key_ask_once(tmp_path: Path) -> Non
 
 
 async def test_what_cannot_be_stored_is_not_queued_for(tmp_path: Path) -> None:
-    """Ten requests of 0.2 s for what is `no-store` take far less than two seconds."""
-    answer = Answer(headers=[("Cache-Control", "no-store")], delay=0.2)
-    async with caching(tmp_path, answer) as (origin, _, client):
+    """Ten requests of 0.4 s for what is `no-store` take less than four seconds."""
+    answer = Answer(headers=[("Cache-Control", "no-store")], delay=0.4)
+    changes = {"upstream__response_timeout": "5s", "upstream__deadline": "10s"}
+    async with caching(tmp_path, answer, changes=changes) as (origin, _, client):
         for _ in range(2):
             began = time.monotonic()
             answers = await asyncio.gather(*(client.get("/a") for _ in range(10)))
             assert [a.status_code for a in answers] == [200] * 10
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 3.0
         assert len(origin.requests) == 20
 
 
 async def test_a_slow_leader_holds_the_others_no_longer_than_coalesce(tmp_path: Path) -> None:
     """`coalesce`: then each asks for itself."""
-    plan = [keep(b"slow", delay=1.5), keep(b"quick")]
+    plan = [keep(b"slow", delay=3.0), keep(b"quick")]
     changes = {"upstream__response_timeout": "5s", "upstream__deadline": "10s"}
     async with caching(tmp_path, plan, coalesce="200ms", changes=changes) as (origin, _, client):
         leader = asyncio.create_task(client.get("/a"))
@@ -48,7 +49,7 @@ async def test_a_slow_leader_holds_the_others_no_longer_than_coalesce(tmp_path: 
         began = time.monotonic()
         answers = await asyncio.gather(*(client.get("/a") for _ in range(5)))
         assert {a.content for a in answers} == {b"quick"}
-        assert time.monotonic() - began < 1.2
+        assert time.monotonic() - began < 2.5
         assert (await leader).content == b"slow"
 
 

@@ -64,7 +64,7 @@ async def test_a_header_that_comes_a_byte_at_a_time_is_not_waited_for(
         began = now()
         sending = asyncio.create_task(drip(client, b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X-Header: y\r\n" * 20))
         answer = await client.answer(within=5)
-        assert PATIENCE * 0.9 < now() - began < PATIENCE + 1
+        assert PATIENCE * 0.9 < now() - began < PATIENCE + 3
         assert (answer.status, answer.header("content-type")) == (408, PROBLEM)
         assert (answer.header("connection"), answer.json()["fault"]) == ("close", "header_timeout")
         assert await client.ends(5) == b""
