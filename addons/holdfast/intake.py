@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import re
-import secrets
 from collections.abc import Awaitable
 
 from mitmproxy.connection import Client
@@ -20,7 +19,7 @@ from holdfast.engine.gate import close_listener
 from holdfast.exchange import exchange_of, is_replay
 from holdfast.gateway import Gateway, WouldDo
 from holdfast.marks import by_hand
-from holdfast.request_ids import new_request_id
+from holdfast.request_ids import new_request_id, new_traceparent
 
 logger = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -54,7 +53,7 @@ class Intake:
         exchange["request_id"] = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         headers["x-request-id"] = exchange["request_id"]
         if not _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
-            headers["traceparent"] = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+            headers["traceparent"] = new_traceparent()
             exchange["trace_minted"] = True
         if is_replay(exchange):
             return None

@@ -1,4 +1,7 @@
-"""Names for requests that bring none: random UUIDs (RFC 9562, section 5.4), drawn many at a time."""
+"""Names for requests that bring none: random UUIDs (RFC 9562, section 5.4) and traces, drawn many at a time.
+
+The operating system is asked for each draw, and while it answers another thread may take the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 
 _AT_ONCE = 256
 _drawn: list[str] = []
+_traces: list[str] = []
 
 
 def new_request_id() -> str:
@@ -14,6 +18,14 @@ def new_request_id() -> str:
         digits = os.urandom(16 * _AT_ONCE).hex()
         _drawn.extend(_written(digits[at : at + 32]) for at in range(0, len(digits), 32))
     return _drawn.pop()
+
+
+def new_traceparent() -> str:
+    """The header field of a trace that begins here (W3C Trace Context): version, trace, span, sampled."""
+    if not _traces:
+        digits = os.urandom(24 * _AT_ONCE).hex()
+        _traces.extend(f"00-{digits[at : at + 32]}-{digits[at + 32 : at + 48]}-01" for at in range(0, len(digits), 48))
+    return _traces.pop()
 
 
 def _written(digits: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -38,19 +39,19 @@ class AllFiles(OwnFiles):
             del self._others[path]
         return [*own, *self._others.values()]
 
-    def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are settled."""
         if slot.outbox:
-            super().sent(slot, seqs)
+            await super().sent(slot, seqs)
         else:
-            self._reader.settle(slot.queries, seqs, "sent")
+            await asyncio.to_thread(self._reader.settle, slot.queries, seqs, "sent")
 
-    def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are dead."""
         if slot.outbox:
-            super().quarantine(slot, seqs)
+            await super().quarantine(slot, seqs)
         else:
-            self._reader.settle(slot.queries, seqs, "quarantined")
+            await asyncio.to_thread(self._reader.settle, slot.queries, seqs, "quarantined")
 
     def stats(self) -> OutboxStats:
         """How many wait in all of them, and for how long; the rest is of the own one."""

@@ -14,8 +14,7 @@ import contextlib
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
@@ -52,15 +51,15 @@ _Position = tuple[Slot, int]
 
 
 class Files(Protocol):
-    """Which outboxes there are. All of it blocks, and belongs to one thread at a time."""
+    """Which outboxes there are. What is not asynchronous blocks, and belongs to one thread at a time."""
 
     def slots(self) -> list[Slot]:
         """Those that there are now; one that was there before is the same object."""
 
-    def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are settled. StoreUnavailable if that cannot be written."""
 
-    def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are dead. StoreUnavailable if that cannot be written."""
 
     def stats(self) -> OutboxStats:
@@ -96,13 +95,16 @@ class OwnFiles:
         self._slots += [Slot(Queries(each.path), each) for each in self._adoption.adopt_if_due()]
         return self._slots
 
-    def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are settled."""
-        _written(lambda outbox: outbox.mark_sent(seqs), slot)
+        # Without a thread: it would be held for as long as the disk takes, and there are few of them.
+        with _refusals():
+            await asyncio.shield(asyncio.wrap_future(_own(slot).mark_sent(seqs)))
 
-    def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are dead."""
-        _written(lambda outbox: outbox.quarantine(seqs), slot)
+        with _refusals():
+            await asyncio.shield(asyncio.wrap_future(_own(slot).quarantine(seqs)))
 
     def stats(self) -> OutboxStats:
         """Of the own outbox."""
@@ -131,13 +133,13 @@ class OthersFiles:
         """Those that there are now."""
         return [self._slots.setdefault(each, Slot(each, None)) for each in self._reader.slots()]
 
-    def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are settled."""
-        self._reader.settle(slot.queries, seqs, "sent")
+        await asyncio.to_thread(self._reader.settle, slot.queries, seqs, "sent")
 
-    def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
         """They are dead."""
-        self._reader.settle(slot.queries, seqs, "quarantined")
+        await asyncio.to_thread(self._reader.settle, slot.queries, seqs, "quarantined")
 
     def stats(self) -> OutboxStats:
         """Over all of them, by counting."""
@@ -178,20 +180,21 @@ class OutboxSource:
             for _ in range(_ROUNDS):
                 if len(given) >= most:
                     return given
+                wanted = most - len(given)
                 try:
-                    new = await asyncio.to_thread(self._take, most - len(given))
+                    new = await asyncio.to_thread(self._take, wanted)
                 except StoreUnavailable:
                     if given:  # what was taken must not be lost; the next call finds the same
                         return given
                     raise
-                if not new:
-                    return given
                 for taken in new:
                     assert taken.arrival
                     if taken.arrival.key in self._aside:
                         self.set_aside(taken)
                     else:
                         given.append(taken)
+                if len(new) < wanted:  # that was all
+                    return given
         self._woken()  # there may be more, but others are to have their turn
         return given
 
@@ -239,14 +242,14 @@ class OutboxSource:
             if seq in slot.held:  # not one that was given twice, and is in quarantine by now
                 by_slot.setdefault(slot, set()).add(seq)
         for slot, seqs in by_slot.items():
-            await asyncio.to_thread(self._files.sent, slot, sorted(seqs))
+            await self._files.sent(slot, sorted(seqs))
             slot.held -= seqs
 
     async def bury(self, taken: Taken, reason: str, headers: Headers) -> None:
         assert self._files
         slot, seq = _position(taken)
         if seq in slot.held:
-            await asyncio.to_thread(self._files.quarantine, slot, [seq])
+            await self._files.quarantine(slot, [seq])
             slot.held.discard(seq)
 
     async def hand_on(self, taken: Taken, place: str, due: float, headers: Headers) -> None:
@@ -265,6 +268,8 @@ class OutboxSource:
     async def _asked_for(self, most: int) -> list[Taken]:
         """Those that are to be given before any other."""
         wanted = [self._again.popleft() for _ in range(min(most, len(self._again)))]
+        if not wanted:
+            return []
         try:
             found = await asyncio.to_thread(_still_pending, [position for _, position in wanted])
         except BaseException:
@@ -411,16 +416,22 @@ def _pending(slot: Slot, seq: int) -> OutboxRecord | None:
 def _quarantine_damaged(slot: Slot, seq: int) -> None:
     if slot.outbox:
         logger.warning("capture quarantined", extra={"seq": seq, "reason": "the record is damaged on disk"})
-        _written(lambda outbox: outbox.quarantine([seq], damaged=True), slot)
+        with _refusals():
+            slot.outbox.quarantine([seq], damaged=True).result()
 
 
 def _is_done(outbox: Outbox, slot: Slot) -> bool:
     return not slot.held and not outbox.stats().pending
 
 
-def _written(change: Callable[[Outbox], Future[int]], slot: Slot) -> None:
+def _own(slot: Slot) -> Outbox:
     assert slot.outbox
+    return slot.outbox
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
     try:
-        change(slot.outbox).result()
+        yield
     except CaptureRefused as error:
         raise StoreUnavailable(f"the outbox cannot be changed: {error}") from error

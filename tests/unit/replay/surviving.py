@@ -203,10 +203,10 @@ class FakeFiles:
     def slots(self) -> list[Slot]:
         return self._slots
 
-    def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def sent(self, slot: Slot, seqs: Sequence[int]) -> None:
         cast(Any, slot.queries).move(seqs, "sent", ("pending", "discarded", "quarantined"))
 
-    def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
+    async def quarantine(self, slot: Slot, seqs: Sequence[int]) -> None:
         cast(Any, slot.queries).move(seqs, "quarantined", ("pending",))
 
     def stats(self) -> OutboxStats:
