@@ -16,8 +16,9 @@ again takes no connection that has been idle for longer."""
 
 @dataclass(slots=True)
 class IdleRules:
-    """The profile's `upstream.keepalive`: how many to a server, and seconds."""
+    """The profile's `upstream.keepalive`: whether they are shared, how many to a server, and seconds."""
 
+    shared: bool = True
     connections: int = 32
     timeout: float = 60.0
 

@@ -180,8 +180,15 @@ class DnsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class KeepaliveSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Idle HTTP/1 connections to the servers, which all clients share."""
+    """Idle HTTP/1 connections to the servers."""
 
+    shared: Annotated[
+        bool,
+        Meta(
+            description="All clients share them. `false`: each client has its own, which are closed with it, and the "
+            "keys below do not hold. The same with `HOLDFAST_ENGINE=plain`."
+        ),
+    ] = True
     connections: Annotated[
         int,
         Meta(

@@ -59,7 +59,11 @@ class SharedConnections:
         self._stopping = False
 
     def follow(self, rules: IdleRules) -> None:
-        """These hold from now on. How many are kept counts when the next one becomes idle."""
+        """These hold from now on; whether connections are shared, for clients that come from now on.
+
+        How many are kept counts when the next one becomes idle.
+        """
+        self._rules.shared = rules.shared
         self._rules.connections, self._rules.timeout = rules.connections, rules.timeout
         if self._sweep:
             self._sweep.cancel()
@@ -84,7 +88,9 @@ class SharedConnections:
             await asyncio.wait(tasks, timeout=_END_WITHIN)
 
     def serve(self, handler: ConnectionHandler, layer: ResilientLayer) -> None:
-        """From now on this client's connections to servers are of the pool."""
+        """From now on this client's connections to servers are of the pool, unless the profile wants none."""
+        if not self._rules.shared:
+            return
         share = self._shares[handler.client.id] = Share(self, handler, layer)
         handler.open_connection = share.open_connection  # type: ignore[method-assign]
         layer.share = share
