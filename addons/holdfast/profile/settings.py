@@ -200,6 +200,14 @@ class KeepaliveSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     timeout: Annotated[
         Duration, Meta(description="How long one may be idle before it is closed.", extra=_ABOVE_ZERO)
     ] = Duration("60s")
+    max_active: Annotated[
+        int | None,
+        Meta(
+            description="How many may be in use to each server at once. Further requests wait for up to "
+            "`connect_timeout`, first come first served; `null`: no bound.",
+            ge=1,
+        ),
+    ] = None
 
 
 class RouteUpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
