@@ -306,7 +306,11 @@ and all together by `deadline`; retries are at most `retry.budget` of all reques
 its circuit breaker the answer is immediate (`destination_unavailable`, not retried: `breaker`). The addon that captures
 is the interceptor; without it the client gets 502, or 504 after a timeout, in place of 503. In all cases the
 connection of the client stays open, and its next request is served; the only exception is HTTP/1.1 where an answer
-is broken off, since closing is how HTTP/1.1 says that."""
+is broken off, since closing is how HTTP/1.1 says that.
+
+The tables are about connections that were opened for the request. A server may also close one that it has kept, at the
+moment in which the next request goes out on it. Where the request may be sent again at all, it goes out once more at
+once, on a new connection, and that is no attempt. Others get no connection that was idle for longer than a second."""
 
 _HTTP1 = """
 ## HTTP/1.1 to the server

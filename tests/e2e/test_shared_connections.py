@@ -189,13 +189,15 @@ async def test_each_connection_is_told_of_once(shared: tuple[Gateway, Misbehavin
 
 
 async def test_bounds_hold_and_nothing_is_left_at_the_end(tmp_path: Path) -> None:
-    """Two idle connections for half a second, then none; and the gateway ends at once."""
+    """Three connections in use at once, two idle for half a second, then none; and the gateway ends at once."""
     async with MisbehavingOrigin(Answer(delay=0.1)) as origin:
-        made = profile(origin.url, upstream__keepalive={"connections": 2, "timeout": "500ms"})
-        made["upstream"] |= {"response_timeout": "5s", "connect_timeout": "5s"}
+        bounds = {"connections": 2, "timeout": "500ms", "max_active": 3}
+        made = profile(origin.url, upstream__keepalive=bounds, upstream__response_timeout="5s")
+        made["upstream"] |= {"connect_timeout": "1s", "deadline": "5s"}
         async with Gateway(tmp_path, made=made, env=SHARED) as gateway:
-            await asyncio.gather(*(ask(gateway) for _ in range(6)))
-            assert origin.connections == 6
+            answers = await asyncio.gather(*(ask(gateway) for _ in range(9)))
+            assert [answer.status for answer in answers] == [200] * 9
+            assert origin.connections <= 6  # of three in use one is closed when it becomes idle
 
             async def none_left() -> bool:
                 found = await figure(gateway, "holdfast_upstream_connections", state="idle")
@@ -204,8 +206,19 @@ async def test_bounds_hold_and_nothing_is_left_at_the_end(tmp_path: Path) -> Non
 
             await until(none_left, what="idle connections to be closed")
             assert await figure(gateway, "holdfast_upstream_connections") == 0
-            await ask(gateway)
-            assert origin.connections == 7
+            before = origin.connections
+            origin.plan = Answer(delay=4.5)
+            waiting = [asyncio.create_task(ask(gateway)) for _ in range(3)]
+            await origin.wait_for(12)
+            refused = await ask(gateway)
+            assert (refused.status, bool(refused.capture_id)) == (503, True)
+            assert "error=connection_limit_reached" in (refused.header("proxy-status") or "")
+            assert origin.connections == before + 3
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            origin.plan = Answer(body=b"well")
+            assert (await ask(gateway)).body == b"well"
             assert await gateway.terminate() == 0
 
 

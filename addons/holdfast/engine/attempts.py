@@ -12,7 +12,7 @@ from mitmproxy.net.http import url
 from holdfast.engine.leg import Leg
 from holdfast.exchange import exchange_of, route_of
 from holdfast.policy.endpoint import Endpoint
-from holdfast.policy.failure import Failure
+from holdfast.policy.failure import NO_TURN, Failure
 from holdfast.policy.pool import PoolServer
 from holdfast.policy.retry import GiveUp, Retry, Tried, decide
 
@@ -67,9 +67,10 @@ class Attempts:
         status = failure.status if failure else self._flow.response.status_code if self._flow.response else None
         # A request counts once against a server, however often it has tried it: or one of three attempts would be
         # enough to open a circuit that is to open after three failures.
-        counted = None if failure and endpoint in self._failed_at else failure is not None
+        blameless = failure is NO_TURN
+        counted = None if failure and (endpoint in self._failed_at or blameless) else failure is not None
         self._release(failed=counted, server_error=(status or 0) >= 500)
-        if failure:
+        if failure and not blameless:
             self._failed_at.add(endpoint)
         self._made.append(
             {
@@ -79,7 +80,7 @@ class Attempts:
                 "duration_ms": round((self._leg.clock() - self._began) * 1000, 3),
             }
         )
-        self._leg.attempt_ended(self._last, self._known, failure, injected=self.injected)
+        self._leg.attempt_ended(self._last, self._known, failure, injected=self.injected or blameless)
 
     def abandoned(self) -> None:
         """The client has left: nobody knows how the attempt that is under way would have ended."""

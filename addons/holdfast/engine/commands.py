@@ -19,6 +19,7 @@ class GetUpstream(GetHttpConnection):
     """
 
     kept = False
+    turn = False  # it has waited for its turn, and that has come
 
     def __init__(self, endpoint: Endpoint, *, http2: bool, careful: bool = False, new: bool = False) -> None:
         super().__init__(endpoint.address, endpoint.tls, None)
@@ -60,6 +61,13 @@ class PauseEnded(events.CommandCompleted):
 
     command: Pause
     reply: str
+
+
+@dataclass
+class TurnCame(events.Event):
+    """To the HTTP layer: a request that waited because its server had as many as it is to have at once may go on."""
+
+    wanted: GetUpstream
 
 
 @dataclass

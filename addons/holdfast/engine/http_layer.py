@@ -31,7 +31,15 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 
 from holdfast.engine.client_http1 import ClientHttp1
 from holdfast.engine.client_http2 import PREFACE, ClientHttp2
-from holdfast.engine.commands import AbandonAttempt, AttemptAbandoned, GetUpstream, Pause, PauseEnded, PeerTook
+from holdfast.engine.commands import (
+    AbandonAttempt,
+    AttemptAbandoned,
+    GetUpstream,
+    Pause,
+    PauseEnded,
+    PeerTook,
+    TurnCame,
+)
 from holdfast.engine.connections import UpstreamConnection, asks_for_http2, no_backlog, open_upstream
 from holdfast.engine.faulty_stream import FaultyStream
 from holdfast.engine.leg import Leg
@@ -42,6 +50,7 @@ from holdfast.engine.timers import OF_THE_CONNECTION, TimerFired
 from holdfast.engine.upstream_http1 import UpstreamHttp1
 from holdfast.engine.upstream_http2 import UpstreamHttp2
 from holdfast.engine.windows import LOW, STREAM_WINDOW
+from holdfast.policy.failure import NO_TURN
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import Layer
@@ -77,6 +86,8 @@ class ResilientLayer(HttpLayer):
             yield from self._begin()
         elif isinstance(event, TimerFired):
             yield from self._timer_fired(event)
+        elif isinstance(event, TurnCame):
+            yield from self.get_connection(event.wanted)
         elif isinstance(event, events.ConnectionEvent) and self._given_up(event.connection):
             return
         elif isinstance(event, events.ConnectionClosed) and self.context.client.timestamp_end:
@@ -213,6 +224,8 @@ class ResilientLayer(HttpLayer):
         """
         assert isinstance(event, GetUpstream)
         self._forget_closed()
+        if self.share and self.share.must_wait(event):
+            return
         # The one used last is the least likely to have been closed by the server meanwhile.
         for server, upstream in () if event.new else reversed(self._upstreams.items()):
             if upstream.leads_to(event) and upstream.free and self._usable(server, upstream, event):
@@ -310,7 +323,7 @@ class ResilientLayer(HttpLayer):
             yield from self.event_to_child(
                 self.connections[server], AttemptAbandoned(command.stream_id, command.waited)
             )
-        else:
+        elif upstream.http is None or upstream.http.stream_id in (None, command.stream_id):
             yield from self._close(server)
 
     def _close(self, server: Connection) -> CommandGenerator[None]:
@@ -385,6 +398,13 @@ class ResilientLayer(HttpLayer):
             over, late = stream.pause_alarm.rang(event), stream.upstream_alarm.rang(event)
             if over or late:
                 yield from self._end_pause(stream, "over" if over else "late")
+                return
+        if self.share and stream.upstream_alarm.rang(event):
+            for wanted in [each for each in self.share.waiting if self.command_sources.get(each) is stream]:
+                self.share.wait_no_more(wanted)
+                stream.upstream_alarm.disarm()
+                del self.command_sources[wanted]
+                yield from self.event_to_child(stream, GetHttpConnectionCompleted(wanted, (None, NO_TURN.detail)))
                 return
         waiting = self._waiting_for(stream) if stream.upstream_alarm.rang(event) else None
         if waiting is None:

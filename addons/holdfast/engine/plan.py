@@ -148,4 +148,4 @@ def client_bounds(limits: LimitSettings) -> ClientBounds:
 
 def idle_rules(given: KeepaliveSettings) -> IdleRules:
     """The profile's `upstream.keepalive`, times in seconds."""
-    return IdleRules(given.connections, float(given.timeout))
+    return IdleRules(given.shared, given.connections, float(given.timeout), given.max_active)

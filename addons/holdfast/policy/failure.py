@@ -12,6 +12,7 @@ _NEVER_REACHED = {
     "dns_timeout": "connect",
     "connection_refused": "connect",
     "connection_timeout": "connect",
+    "connection_limit_reached": "connect",
     "destination_unavailable": "connect",
     "destination_ip_unroutable": "connect",
     "tls_protocol_error": "connect",
@@ -79,6 +80,10 @@ def named_status(error: str) -> int | None:
     return int(digits) if digits.isdigit() else None
 
 
+# RFC 9209, section 2.3.12. It says nothing of the server.
+NO_TURN = Failure("connection_limit_reached", "as many requests are under way as the server is to have at once")
+
+
 def answered_with(status: int) -> Failure:
     """The upstream answered, with a status that counts as a failure."""
     return Failure(f"http_{status}", f"the upstream answered {status}", status)
@@ -88,6 +93,8 @@ def connect_failure(message: str, timed_out: bool) -> Failure:
     """The failure behind an error text of the connection attempt (the operating system's or the TLS layer's)."""
     if timed_out:
         return Failure("connection_timeout", "no connection within connect_timeout")
+    if message == NO_TURN.detail:
+        return NO_TURN
     if message == NO_HTTP2:
         return Failure("destination_unavailable", NO_HTTP2)
     token = _connect_token(message.lower())

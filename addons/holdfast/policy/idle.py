@@ -16,10 +16,15 @@ again takes no connection that has been idle for longer."""
 
 @dataclass(slots=True)
 class IdleRules:
-    """The profile's `upstream.keepalive`: how many to a server, and seconds."""
+    """The profile's `upstream.keepalive`: whether they are shared, how many to a server, and seconds.
 
+    `active` is how many may be in use beside those, None: as many as are asked for.
+    """
+
+    shared: bool = True
     connections: int = 32
     timeout: float = 60.0
+    active: int | None = None
 
 
 class Idle[Connection]:

@@ -180,8 +180,15 @@ class DnsSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class KeepaliveSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Idle HTTP/1 connections to the servers, which all clients share."""
+    """Idle HTTP/1 connections to the servers."""
 
+    shared: Annotated[
+        bool,
+        Meta(
+            description="All clients share them. `false`: each client has its own, which are closed with it, and the "
+            "keys below do not hold. The same with `HOLDFAST_ENGINE=plain`."
+        ),
+    ] = True
     connections: Annotated[
         int,
         Meta(
@@ -193,6 +200,14 @@ class KeepaliveSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     timeout: Annotated[
         Duration, Meta(description="How long one may be idle before it is closed.", extra=_ABOVE_ZERO)
     ] = Duration("60s")
+    max_active: Annotated[
+        int | None,
+        Meta(
+            description="How many may be in use to each server at once. Further requests wait for up to "
+            "`connect_timeout`, first come first served; `null`: no bound.",
+            ge=1,
+        ),
+    ] = None
 
 
 class RouteUpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

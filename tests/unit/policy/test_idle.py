@@ -9,7 +9,7 @@ from holdfast.policy.idle import FRESH, Idle, IdleRules
 
 
 def kept(connections: int = 2, timeout: float = 60.0) -> Idle[str]:
-    return Idle(IdleRules(connections, timeout))
+    return Idle(IdleRules(connections=connections, timeout=timeout))
 
 
 def test_the_one_used_last_comes_first() -> None:
@@ -36,7 +36,7 @@ def test_with_a_bound_of_none_nothing_is_kept() -> None:
 
 def test_a_lower_bound_holds_from_the_next_one_on() -> None:
     """The profile may change while connections are idle."""
-    rules = IdleRules(3)
+    rules = IdleRules(connections=3)
     idle = Idle[str](rules)
     for moment, each in enumerate("abc"):
         idle.put(each, moment)

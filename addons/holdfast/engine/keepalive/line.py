@@ -32,9 +32,11 @@ from mitmproxy.utils import asyncio_utils, human
 
 from holdfast.engine.connections import UpstreamConnection
 from holdfast.engine.upstream_http1 import UpstreamHttp1
+from holdfast.engine.upstream_http2 import UpstreamHttp2
 
 if TYPE_CHECKING:
     from holdfast.engine.keepalive.sharing import Share
+    from holdfast.engine.keepalive.turns import Slot
 
 logger = logging.getLogger("mitmproxy.proxy.server")  # where mitmproxy says the same of its own
 
@@ -43,7 +45,7 @@ class Line:
     """An open connection. `share` is the part of the pool that has it, None: nobody does.
 
     `outermost` and `upstream` are the ends of its stack of layers. `own`: it stays with the client it was opened for.
-    `others`: those to the same server that are idle.
+    `place`: what else there is at its server.
     """
 
     __slots__ = (
@@ -53,9 +55,9 @@ class Line:
         "figures",
         "generation",
         "io",
-        "others",
         "outermost",
         "own",
+        "place",
         "share",
         "upstream",
     )
@@ -69,7 +71,7 @@ class Line:
         self._pool = share.pool
         self.generation = share.pool.generation
         self.figures = share.pool.figures_of(upstream.endpoint)
-        self.others = share.pool.idle_at(upstream.endpoint)
+        self.place = share.pool.place(upstream.endpoint)
         self._listening = False
         self._poll = select.poll()
         assert isinstance(io.writer, asyncio.StreamWriter)
@@ -171,7 +173,7 @@ async def _until_cancelled() -> None:
 
 
 async def open_line(
-    share: Share, command: commands.OpenConnection, outermost: Layer, upstream: UpstreamConnection
+    share: Share, command: commands.OpenConnection, outermost: Layer, upstream: UpstreamConnection, slot: Slot
 ) -> None:
     """Open a connection and read from it to its end, as mitmproxy's `open_connection`, which this stands in for."""
     server = upstream.context.server
@@ -189,11 +191,14 @@ async def open_line(
         share.open(line)
         await share.handler.handle_hook(ServerConnectedHook(data))
         await share.handler.server_event(events.OpenConnectionCompleted(command, None))
+        if isinstance(upstream.http, UpstreamHttp2):
+            slot.back()  # which is for one request at a time
         del share, command  # the connection outlives them
         await line.read()
     finally:
         streams[1].close()
         line.ended()
+        slot.back()
         logger.info(f"server disconnect {_named(server)}", extra={"client": data.client.peername})  # noqa: G004
         server.timestamp_end = time.time()
         told = ctx.master.addons.handle_lifecycle(ServerDisconnectedHook(data))

@@ -22,12 +22,13 @@ from mitmproxy.proxy import commands
 from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.utils import asyncio_utils
 
-from holdfast.engine.commands import GetUpstream
+from holdfast.engine.commands import GetUpstream, TurnCame
 from holdfast.engine.connections import UpstreamConnection
 from holdfast.engine.keepalive.line import Line, open_line
+from holdfast.engine.keepalive.turns import Place, Slot
 from holdfast.engine.upstream_http2 import UpstreamHttp2
 from holdfast.policy.endpoint import Endpoint
-from holdfast.policy.idle import Idle, IdleRules
+from holdfast.policy.idle import IdleRules
 
 if TYPE_CHECKING:
     from holdfast.engine.http_layer import ResilientLayer
@@ -53,14 +54,22 @@ class SharedConnections:
         self._label = label
         self._clock = clock
         self._rules = rules
-        self._idle: WeakValueDictionary[Endpoint, Idle[Line]] = WeakValueDictionary()  # as long as one is open
+        self._places: WeakValueDictionary[Endpoint, Place] = WeakValueDictionary()  # while there is something at it
         self._shares: dict[str, Share] = {}  # by the client's id
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
 
     def follow(self, rules: IdleRules) -> None:
-        """These hold from now on. How many are kept counts when the next one becomes idle."""
-        self._rules.connections, self._rules.timeout = rules.connections, rules.timeout
+        """These hold from now on; whether connections are shared, for clients that come from now on.
+
+        How many are kept counts when the next one becomes idle.
+        """
+        self._rules.shared = rules.shared
+        self._rules.connections, self._rules.timeout, self._rules.active = (
+            rules.connections,
+            rules.timeout,
+            rules.active,
+        )
         if self._sweep:
             self._sweep.cancel()
             self._await_expiry()
@@ -84,7 +93,9 @@ class SharedConnections:
             await asyncio.wait(tasks, timeout=_END_WITHIN)
 
     def serve(self, handler: ConnectionHandler, layer: ResilientLayer) -> None:
-        """From now on this client's connections to servers are of the pool."""
+        """From now on this client's connections to servers are of the pool, unless the profile wants none."""
+        if not self._rules.shared:
+            return
         share = self._shares[handler.client.id] = Share(self, handler, layer)
         handler.open_connection = share.open_connection  # type: ignore[method-assign]
         layer.share = share
@@ -98,13 +109,18 @@ class SharedConnections:
     def idle(self) -> Counter[str]:
         """How many connections are idle, by label."""
         counted: Counter[str] = Counter()
-        for endpoint, idle in self._idle.items():
-            counted[self._label(endpoint)] += len(idle)
+        for endpoint, place in self._places.items():
+            counted[self._label(endpoint)] += len(place.idle)
         return counted
 
-    def idle_at(self, endpoint: Endpoint) -> Idle[Line]:
-        """Those to this server."""
-        return self._idle.setdefault(endpoint, Idle(self._rules))
+    def place(self, endpoint: Endpoint) -> Place:
+        """What there is at this server."""
+        return self._places.setdefault(endpoint, Place(self._rules))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a bound of connections that are in use."""
+        return self._rules.active is not None
 
     def figures_of(self, endpoint: Endpoint) -> Figures:
         """What is counted for this server."""
@@ -120,15 +136,16 @@ class SharedConnections:
     def ended(self, line: Line) -> None:
         """It is closed."""
         line.figures.open -= 1
-        line.others.take(line)
+        line.place.idle.take(line)
 
     def put(self, line: Line) -> None:
         """It has become idle."""
         if self._stopping or line.generation != self.generation:
             line.close("it is wanted no more")
             return
-        for old in line.others.put(line, self._clock()):
+        for old in line.place.idle.put(line, self._clock()):
             old.close("more idle connections than are kept")
+        line.place.wake()
         if self._sweep is None:
             self._await_expiry()
 
@@ -136,16 +153,16 @@ class SharedConnections:
         """Whether a request may go on it at once; then it is idle no more. `careful`: it cannot be sent again."""
         if line.generation != self.generation or not line.quiet:
             return False
-        if careful and not line.others.is_fresh(line, self._clock()):
+        if careful and not line.place.idle.is_fresh(line, self._clock()):
             return False
-        line.others.take(line)
+        line.place.idle.take(line)
         line.figures.reused += 1
         return True
 
     def find(self, wanted: GetUpstream, http2_asked: bool) -> Line | None:
         """An idle connection, which is idle no more."""
-        idle = self._idle.get(wanted.endpoint)
-        for line in idle.newest() if idle else ():
+        place = self._places.get(wanted.endpoint)
+        for line in place.idle.newest() if place else ():
             # Where HTTP/2 was not asked for, the server may speak it, and the client is to have that.
             asked = line.upstream.http2_asked or not http2_asked
             if asked and line.movable and self.use(line, careful=wanted.careful):
@@ -153,42 +170,59 @@ class SharedConnections:
         return None
 
     def _cleared(self) -> list[Line]:
-        return [line for idle in self._idle.values() for line in idle.clear()]
+        return [line for place in self._places.values() for line in place.idle.clear()]
 
     def _await_expiry(self) -> None:
-        dues = [due for idle in self._idle.values() if (due := idle.next_expiry()) is not None]
+        dues = [due for place in self._places.values() if (due := place.idle.next_expiry()) is not None]
         wait = max(0.0, min(dues) - self._clock()) if dues else None
         self._sweep = None if wait is None else asyncio.get_running_loop().call_later(wait, self._expire)
 
     def _expire(self) -> None:
-        for idle in list(self._idle.values()):
-            for line in idle.expired(self._clock()):
+        for place in list(self._places.values()):
+            for line in place.idle.expired(self._clock()):
                 line.close("idle for too long")
         self._await_expiry()
 
 
 class Share:
-    """One client's part."""
+    """One client's part. `waiting` are the requests that wait for their turn at a server."""
 
-    __slots__ = ("handler", "layer", "pool")
+    __slots__ = ("handler", "layer", "pool", "waiting")
 
     def __init__(self, pool: SharedConnections, handler: ConnectionHandler, layer: ResilientLayer) -> None:
         self.pool = pool
         self.handler = handler
         self.layer = layer
+        self.waiting: dict[GetUpstream, Place] = {}
 
     def open_connection(self, command: commands.OpenConnection) -> Coroutine[Any, Any, None]:
         """In place of the handler's."""
         found = self.layer.stack_of(command.connection)
         if found is None:
             return type(self.handler).open_connection(self.handler, command)
-        return open_line(self, command, *found)
+        return open_line(self, command, *found, Slot(self.pool.place(found[1].endpoint)))
 
     def open(self, line: Line) -> None:
         """It has been opened for this client."""
         line.upstream.line = line
         self.handler.transports[line.server] = line.io
         self.pool.began(line)
+
+    def must_wait(self, wanted: GetUpstream) -> bool:
+        """Whether so many requests are under way that others come first; it is told when its turn has come."""
+        bounded = self.pool.bounded and not (wanted.http2 or wanted.endpoint.http2_only)
+        return bounded and self.pool.place(wanted.endpoint).must_wait(self, wanted)
+
+    def wait_no_more(self, wanted: GetUpstream) -> None:
+        """It has waited for too long."""
+        self.waiting.pop(wanted).forget(self, wanted)
+
+    async def go_on(self, wanted: GetUpstream, place: Place) -> None:
+        """The turn of this request has come, if it still waits."""
+        if wanted in self.waiting:
+            await self.handler.server_event(TurnCame(wanted))
+        else:
+            place.wake()
 
     def use(self, upstream: UpstreamConnection, wanted: GetUpstream) -> bool:
         """Whether a request may go on this connection, which is ours and free."""
@@ -215,6 +249,8 @@ class Share:
 
     def end(self) -> None:
         """What is idle stays, and is nobody's."""
+        for wanted in list(self.waiting):
+            self.wait_no_more(wanted)
         for line in [upstream.line for upstream in self.layer.upstreams() if upstream.line]:
             if line.movable and line.quiet:
                 self.pool.put(line)
