@@ -106,7 +106,7 @@ def used() -> set[str]:
 async def test_every_metric_of_the_rules_is_one_of_a_gateway(tmp_path: Path) -> None:
     """A misspelt name is an alert that never fires. The replayer's are not a gateway's: they are looked up below."""
     made = addon(addon(profile("http://127.0.0.1:9"), "cache"), "faults")
-    async with Gateway(tmp_path, made=made) as gateway:
+    async with Gateway(tmp_path, made=made, args=["--workers", "2"]) as gateway:
         page = (await gateway.admin("/metrics")).text
     families = text_string_to_metric_families(page)
     known = {f"{family.name}{suffix}" for family in families for suffix in SUFFIXES.get(family.type, ("",))}

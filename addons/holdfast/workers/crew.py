@@ -74,12 +74,17 @@ class Crew:
             stream.flush()  # or both would write it
         # What comes meanwhile is for us; the child must not take it for its own.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-        pid = os.fork()
-        if not pid:
+        try:
+            pid = os.fork()
+            if not pid:
+                ours.close()
+                self._live(Place(member.number, len(self.members), theirs, self._admin))
+        except OSError:  # the machine has no more processes, or memory, to give
             ours.close()
-            self._live(Place(member.number, len(self.members), theirs, self._admin))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-        theirs.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+            theirs.close()
         now = time.monotonic()
         member.pid, member.line, member.state, member.listens = pid, Line(ours), "starting", False
         member.began, member.since, member.heard, member.starts = now, time.time(), now, member.starts + 1

@@ -6,12 +6,14 @@ import importlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 from holdfast.admin.listener import admin_sockets
 from holdfast.errors import ProfileError
 from holdfast.garbage import before_forks, in_worker
 from holdfast.logs import set_up_logs
+from holdfast.policy.endpoint import parse_listen
 from holdfast.profile.settings import Profile
 from holdfast.source import ProfileSource
 from holdfast.workers.crew import Crew, Place
@@ -47,7 +49,7 @@ def processors() -> int:
 def run_workers(count: int, source: ProfileSource, profile: Profile, serve: Serve) -> int:
     """Until a signal ends it; the exit status. HoldfastError for an address that cannot be had."""
     kept, listen = take_port(profile.listen)
-    if listen != profile.listen:
+    if parse_listen(profile.listen)[1] == 0:
         source.lay_over("listen", listen)
         profile = source.load()
     set_up_logs(profile.log)
@@ -69,6 +71,10 @@ def run_workers(count: int, source: ProfileSource, profile: Profile, serve: Serv
             return  # it has changed again, and the workers say what is wrong with it
         set_up_logs(holds.log)
 
+    if others := [each.name for each in threading.enumerate() if each is not threading.main_thread()]:
+        logger.warning(
+            "modules have started threads when they were loaded: workers go without", extra={"threads": others}
+        )
     if count > processors():
         told = {"workers": count, "processors": processors()}
         logger.warning("more workers than processors: they will not be faster", extra=told)

@@ -65,11 +65,13 @@ class Supervisor:
         for number, member in lines.items():
             more = member.line is not None and member.line.has_more
             poll.register(number, select.POLLIN | (select.POLLOUT if more else 0))
-        for number, what in poll.poll(self._questions.wait(self._wait()) * 1000):
-            if number == wake.fileno():
-                for each in wake.recv(4096):
-                    self._signalled(signal.Signals(each))
-            else:
+        ready = poll.poll(self._questions.wait(self._wait()) * 1000)
+        # Whatever else is ready: Ctrl-C reaches the workers too, and they may have ended before we had our turn.
+        with contextlib.suppress(BlockingIOError):
+            for each in wake.recv(4096):
+                self._signalled(signal.Signals(each))
+        for number, what in ready:
+            if number in lines:
                 self._read(lines[number], what)
 
     def _read(self, member: Member, what: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ class HealthOfAll:
     def __init__(self, worker: Worker, own: HealthReport) -> None:
         self._worker = worker
         self._own = own
+        self._one_at_a_time = asyncio.Lock()
         self._made = float("-inf")
         self._others: list[tuple[int, dict[str, Any]]] = []
         self._states: list[WorkerState] = []
@@ -48,16 +50,20 @@ class HealthOfAll:
     async def document(self) -> tuple[int, dict[str, Any]]:
         """(HTTP status, document), as of one gateway, with `workers` besides."""
         _, own = await self._own()
-        if time.monotonic() - self._made > KEPT:
-            self._made = time.monotonic()
-            said = await self._worker.ask("health")
-            self._others = [(each.worker, doc) for each in said if (doc := understood(each, dict))]
-            states = await self._worker.ask("workers")
-            self._states = (understood(states[0], list[WorkerState]) if states else None) or []
+        async with self._one_at_a_time:
+            if time.monotonic() - self._made > KEPT:
+                await self._look()
         document = together({self._worker.number: own, **dict(self._others)}, self._worker.number)
         document["workers"] = of_workers(self._states)
         document["status"] = overall(document)
         return 503 if document["status"] == "failing" else 200, document
+
+    async def _look(self) -> None:
+        said = await self._worker.ask("health")
+        self._others = [(each.worker, doc) for each in said if (doc := understood(each, dict))]
+        states = await self._worker.ask("workers")
+        self._states = (understood(states[0], list[WorkerState]) if states else None) or []
+        self._made = time.monotonic()
 
 
 def together(documents: Mapping[int, dict[str, Any]], own: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from holdfast.errors import PoisonRecord, StoreUnavailable
 from holdfast.outbox import Outbox, OutboxLimits, OutboxRecord
 from holdfast.outbox.reader import OutboxReader
+from holdfast.replay.all_files import AllFiles
 from holdfast.replay.outbox import OthersFiles, OutboxSource, OwnFiles
 from holdfast.replay.source import Taken
 from tests.unit.outbox.records import make_record
@@ -18,9 +19,9 @@ from tests.unit.outbox.records import make_record
 WHY = (("holdfast-reason", b"attempts"),)
 
 
-@pytest.fixture(params=["owner", "stranger"])
+@pytest.fixture(params=["owner", "stranger", "worker"])
 def role(request: pytest.FixtureRequest) -> str:
-    """The gateway itself, or `holdfast consume` beside it."""
+    """The gateway itself, `holdfast consume` beside it, or the one of several workers that replays for all."""
     return str(request.param)
 
 
@@ -35,6 +36,9 @@ async def serving(folder: Path, role: str = "owner") -> AsyncIterator[tuple[Outb
 
     if role == "owner":
         source = OutboxSource(lambda listener: OwnFiles(lambda: outbox, listener))
+    elif role == "worker":
+        reader = OutboxReader(folder / "holdfast.db")
+        source = OutboxSource(lambda listener: AllFiles(lambda: outbox, listener, reader))
     else:
         source = OutboxSource(lambda listener: OthersFiles(OutboxReader(folder / "holdfast.db")))
     await source.start(wake)
