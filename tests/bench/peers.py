@@ -202,7 +202,9 @@ def nginx_lookup(world: World) -> Running:
     for part in ("nginx", LUA_MODULE, LUA_REDIS):
         need(part)
     told = {"origin": origin(world).port, "redis": redis(world).port, "modules": MODULES}
-    return world.keep(_nginx(world, "nginx + Lua + Redis", LOOKUP_CONF, world.cores.server, **told))
+    running = _nginx(world, "nginx + Lua + Redis", LOOKUP_CONF, world.cores.server, **told)
+    running.beside = (redis(world).pid or 0,)
+    return world.keep(running)
 
 
 def varnish(world: World) -> Running:
