@@ -131,12 +131,13 @@ LOADED = (
     ),
     Case(
         "captures",
-        "A failing upstream, every request captured durably, beside pass-through of the same profile.",
+        "Every request fails upstream and is captured durably, beside pass-through; and with the circuit that then opens.",
         under_load,
         [Target("rate", 0.7, "pass-through")],
         [
-            Contender("holdfast gateway, capturing", gateway, FAILING, optional=False),
+            Contender("holdfast gateway, capturing", peers.holdfast_trying, FAILING, optional=False),
             Contender("pass-through", gateway, SENT, optional=False),
+            Contender("capturing, circuit open", gateway, FAILING, optional=False),
         ],
     ),
     Case(
