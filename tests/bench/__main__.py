@@ -19,6 +19,7 @@ from tests.bench.case import Measured
 from tests.bench.cases import CASES
 from tests.bench.machine import describe, raise_file_limit, split_cores
 from tests.bench.peers import DEBIAN, World
+from tests.bench.publishing import publish
 from tests.services.packages import install_missing
 
 KEPT = ("HOLDFAST_ENGINE", "HOLDFAST_CACHE", "HOLDFAST_TEST_")
@@ -31,6 +32,8 @@ def main() -> int:
         for case in CASES.values():
             print(f"{case.name:<22}{case.about}")
         return 0
+    if args.publish:
+        return tell_published(args.out / "bench.json")
     if args.where:
         return counts.tell_where(args.where, os.environ.get("HOLDFAST_ENGINE") or "default")
     if args.counts:
@@ -49,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--short", action="store_true", help="one round of a second each: only whether it can be measured")
     top.add_argument("--seconds", type=int, metavar="N", help="of each round; of the soak: in all (default 600)")
     top.add_argument("--out", type=Path, default=PLACE, metavar="DIR", help="where results go (default %(default)s)")
+    top.add_argument("--publish", action="store_true", help="put what was measured into docs/, and measure nothing")
     top.add_argument("--install", action="store_true", help="what is missing, on Debian as root")
     top.add_argument("--counts", action="store_true", help="Python calls per request, and what they were")
     top.add_argument("--where", choices=(*counts.PROFILES, counts.BARE), help="which functions they are")
@@ -63,6 +67,18 @@ def tell_counts(*, write: bool) -> int:
     if write:
         counts.record(counted)
         print(f"written to {counts.RECORD.relative_to(counts.ROOT)}")
+    return 0
+
+
+def tell_published(results: Path) -> int:
+    """2 if there is nothing to publish."""
+    try:
+        written = publish(results, counts.ROOT / "docs")
+    except ValueError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    for file in written:
+        print(f"bench: {file}")
     return 0
 
 

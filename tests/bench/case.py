@@ -201,8 +201,8 @@ def _started(case: Case, world: World, measured: Measured) -> list[tuple[Contend
             server.launch()
         found.append((contender, server))
     for contender, server in found:
-        server.wait()
-        first_answers(server, contender.ask)
+        first_answers(server.wait(), contender.ask)
+        server.settle()
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from holdfast.cli import parser
 from tests.bench import peers
 from tests.bench.case import Case, Contender, Target, under_load
 from tests.bench.idling import holds, starts, weighs
@@ -12,7 +11,7 @@ from tests.bench.load import MIXED, POST, Ask
 from tests.bench.machine import Cores
 from tests.bench.peers import World
 from tests.bench.relaying import relays
-from tests.bench.running import Missing, Running
+from tests.bench.running import Running
 from tests.bench.soaking import soak
 
 BARE, LOOKUP = "bare mitmdump", "nginx + Lua + Redis"
@@ -73,10 +72,6 @@ def one_connection(contender: Contender) -> Contender:
 
 def workers(count: int) -> Contender:
     def start(world: World) -> Running:
-        try:
-            parser().parse_args(["run", "--workers", "2"])
-        except SystemExit:
-            raise Missing("this `holdfast run` has no --workers") from None
         unpinned = replace(world, cores=Cores())
         return peers.holdfast(unpinned, "minimal", more=("--workers", str(count)))
 
@@ -136,12 +131,13 @@ LOADED = (
     ),
     Case(
         "captures",
-        "A failing upstream, every request captured durably, beside pass-through of the same profile.",
+        "Every request fails upstream and is captured durably, beside pass-through; and with the circuit that then opens.",
         under_load,
         [Target("rate", 0.7, "pass-through")],
         [
-            Contender("holdfast gateway, capturing", gateway, FAILING, optional=False),
+            Contender("holdfast gateway, capturing", peers.holdfast_trying, FAILING, optional=False),
             Contender("pass-through", gateway, SENT, optional=False),
+            Contender("capturing, circuit open", gateway, FAILING, optional=False),
         ],
     ),
     Case(

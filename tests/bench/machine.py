@@ -19,7 +19,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 VERSIONS = {
     "nginx": ["nginx", "-v"],
     "varnish": ["varnishd", "-V"],
-    "redis": ["redis-server", "--version"],
+    "redis-server": ["redis-server", "--version"],
     "wrk": ["wrk", "-v"],
     "h2load": ["h2load", "--version"],
 }

@@ -1,4 +1,7 @@
-"""The configurations of nginx: the origin, a reverse proxy, and a cache that is looked up in Redis by Lua."""
+"""The configurations of nginx: the origin, a reverse proxy, and a cache that is looked up in Redis by Lua.
+
+One process each, without a master: it works as a worker does, and nothing is left of it when it is killed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 MODULES = Path("/usr/lib/nginx/modules")  # Debian's
 
 _BEGIN = """\
-daemon off; worker_processes 1; worker_rlimit_nofile 65536; pid nginx.pid; error_log stderr warn;
+daemon off; master_process off; worker_rlimit_nofile 65536; pid nginx.pid; error_log stderr warn;
 events { worker_connections 32768; }
 http {
   access_log off; server_tokens off; default_type application/json;

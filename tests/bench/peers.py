@@ -163,14 +163,21 @@ class SlowOrigin:
 
 def holdfast(world: World, profile: str, *, shared: bool = False, more: tuple[str, ...] = (), **env: str) -> Running:
     """`holdfast run` with a shipped profile; `shared`: with Redis behind its first level."""
-    port, admin, place = free_port(), free_port(), world.place(f"holdfast-{profile}")
+    port, admin, place = free_port(), free_port(), world.place(f"holdfast-{Path(profile).stem}")
     command = [python_tool("python"), "-m", "holdfast", "run", "--profile", profile, "--listen", f"{LOOPBACK}:{port}"]
     command += ["--admin", f"{LOOPBACK}:{admin}", "--upstream", origin(world).url, *more]
     if shared:
         env["REDIS_URL"] = redis(world).url
-    running = Running(f"holdfast {profile}", world.cores.pin(world.cores.server, command), port, place, env)
+    running = Running(f"holdfast {Path(profile).stem}", world.cores.pin(world.cores.server, command), port, place, env)
     running.admin = admin
     return world.keep(running)
+
+
+def holdfast_trying(world: World) -> Running:
+    """The profile gateway, but for its circuit: a server that fails is asked each time."""
+    file = world.place("profile") / "gateway.yaml"
+    file.write_text("version: 1\nextends: gateway\nupstream: {breaker: {max_fails: 0}}\n")
+    return holdfast(world, str(file))
 
 
 def holdfast_tls(world: World, profile: str) -> Running:
@@ -202,7 +209,9 @@ def nginx_lookup(world: World) -> Running:
     for part in ("nginx", LUA_MODULE, LUA_REDIS):
         need(part)
     told = {"origin": origin(world).port, "redis": redis(world).port, "modules": MODULES}
-    return world.keep(_nginx(world, "nginx + Lua + Redis", LOOKUP_CONF, world.cores.server, **told))
+    running = _nginx(world, "nginx + Lua + Redis", LOOKUP_CONF, world.cores.server, **told)
+    running.beside = (redis(world).pid or 0,)
+    return world.keep(running)
 
 
 def varnish(world: World) -> Running:

@@ -38,7 +38,7 @@ def heading(machine: Mapping[str, Any]) -> str:
     place = "not pinned"
     if machine["load_cores"]:
         place = f"server on core {machine['server_core']}, load on {machine['load_cores']}"
-    names = ("python", "mitmproxy", "nginx", "varnish", "redis", "wrk", "h2load")
+    names = ("python", "mitmproxy", "nginx", "varnish", "redis-server", "wrk", "h2load")
     parts = [f"{name} {machine[name]}" for name in names if machine.get(name)]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, kernel {machine['kernel']}, load {machine['load']:.2f}; {place}\n"

@@ -16,6 +16,7 @@ from tests.bench.machine import TICKS
 from tests.services.process import LOOPBACK, leash
 
 READY_WITHIN = 30.0
+QUIET = 0.3  # seconds
 
 
 class Broken(Exception):
@@ -37,6 +38,7 @@ class Running:
     env: Mapping[str, str] = field(default_factory=dict)
     scheme: str = "http"
     admin: int = 0  # the port of the control surface, if there is one
+    beside: tuple[int, ...] = ()  # processes that work for it, and count as its own
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,15 @@ class Running:
             time.sleep(0.005)
         return self
 
+    def settle(self) -> None:
+        """Until it has done what it still has to do after its start, such as to start more of itself."""
+        until = time.monotonic() + READY_WITHIN
+        while time.monotonic() < until:
+            before = self.cpu()
+            time.sleep(QUIET)
+            if self.cpu() - before <= 0.1 * QUIET:
+                return
+
     def stop(self) -> None:
         """As an operator would, and by force after ten seconds."""
         if self._process is None:
@@ -109,8 +120,8 @@ class Running:
     # -- what it uses -----------------------------------------------------------------------------------------------
 
     def cpu(self) -> float:
-        """Seconds of CPU time so far, of it and all its children."""
-        return sum(cpu_of(pid) for pid in family(self.pid))
+        """Seconds of CPU time so far, of it, all its children, and what works for it."""
+        return sum(cpu_of(pid) for pid in (*family(self.pid), *self.beside))
 
     def rss(self) -> int:
         """Resident bytes, shared pages counted in each process."""

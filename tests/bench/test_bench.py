@@ -19,6 +19,7 @@ from tests.bench.cases import CASES, HIT, MISS
 from tests.bench.load import Ask, Connection, Looks, check
 from tests.bench.machine import Cores, Watch
 from tests.bench.picture import drawn
+from tests.bench.publishing import BEGIN, END, publish
 from tests.bench.running import Broken, Missing, Running
 from tests.bench.soaking import growth
 
@@ -123,6 +124,28 @@ def test_a_case_measured_anew_takes_the_place_of_the_old_one(tmp_path: Path) -> 
         "why": "",
         "met": True,
     }
+
+
+def test_what_was_measured_is_put_into_its_place_on_the_page(tmp_path: Path) -> None:
+    """Between its marks, in place of what stood there; nothing else is touched, and nothing is written without them."""
+    results, page = tmp_path / "bench.json", tmp_path / "performance.md"
+    with pytest.raises(ValueError, match="measure first"):
+        publish(results, tmp_path)
+    (tmp_path / "images").mkdir()
+    machine = {"cpu": "x", "cores": 2, "kernel": "6", "python": "3.13.0", "mitmproxy": "12.2.3"}
+    report.write(tmp_path, machine, [measured(3, bare=(1,))], short=False)
+    page.write_text("no place")
+    with pytest.raises(ValueError, match="no place for it"):
+        publish(results, tmp_path)
+    page.write_text(f"before {BEGIN} old {END} after")
+    for _ in range(2):
+        publish(results, tmp_path)
+        text = page.read_text()
+        assert text.startswith("before <!--")
+        assert text.endswith("--> after")
+        assert text.count("| `case` | rate ≥ 2 x bare | 3.00 | 3.00 to 3.00 | met |") == 1
+        assert "old" not in text
+    assert (tmp_path / "images" / "bench-rates.svg").exists()
 
 
 def test_pictures_can_be_drawn_of_whatever_was_measured() -> None:
