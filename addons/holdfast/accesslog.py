@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from mitmproxy.http import HTTPFlow
 
@@ -38,10 +37,10 @@ class AccessLog:
     def responseheaders(self, flow: HTTPFlow) -> None:
         """Here, because a response that is passed on as it comes has no other moment at which its header can change."""
         exchange = exchange_of(flow)
-        outcome = outcome_of(flow, exchange)
+        ended = len(exchange.get("attempts", ()))
         # The attempt that has brought this header has not ended yet.
-        begun = outcome.attempts + (not exchange.get("answered") and outcome.attempts > 0)
-        show(flow, *fate_of(replace(outcome, attempts=begun)))
+        begun = ended + (not exchange.get("answered") and ended > 0)
+        show(flow, *fate_of(outcome_of(flow, exchange, begun)))
 
     def response(self, flow: HTTPFlow) -> None:
         self._end(flow)
@@ -75,14 +74,14 @@ def hit_line(flow: HTTPFlow, exchange: Exchange) -> Callable[[str, float], None]
     return lambda request_id, seconds: write(request_id, round(seconds * 1000, 3))
 
 
-def outcome_of(flow: HTTPFlow, exchange: Exchange) -> Outcome:
-    """What `policy.fate` needs to know."""
+def outcome_of(flow: HTTPFlow, exchange: Exchange, attempts: int | None = None) -> Outcome:
+    """What `policy.fate` needs to know; `attempts` where it is not as many as have ended."""
     broken = flow.error.msg if flow.error else None
     withheld = exchange.get("withheld") if "capture_id" in exchange else None
     return Outcome(
         status=sent_status(flow),
         error=exchange.get("error") or withheld,
-        attempts=len(exchange.get("attempts", ())),
+        attempts=len(exchange.get("attempts", ())) if attempts is None else attempts,
         capture_id=exchange.get("capture_id"),
         rejected=exchange.get("rejected") or _refusal(broken),
         closed_by=exchange.get("closed_by"),

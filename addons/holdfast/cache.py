@@ -227,6 +227,7 @@ class Cache:
         length = int(announced) if announced.isdigit() else None
         verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked), length=length)
         if isinstance(verdict, NotStored) and candidate.status != 304:
+            fill.refused = candidate.status, flow.response.headers.fields, verdict.because
             self._filling.pointless(fill, candidate.status, verdict.because)
 
     def response_grown(self, flow: HTTPFlow) -> None:
@@ -332,10 +333,13 @@ class Cache:
     async def _keep(self, flow: HTTPFlow, fill: Fill) -> None:
         """Store it if that is allowed; the client gets it either way."""
         assert flow.response
+        if refused := self._filling.refused_before(flow, fill):
+            self._report.forwarded(flow, fill, stored=False, detail=refused)
+            return
         candidate = storable(flow, fill.asked, (fill.since, fill.arrived or self._now()), fill.lookup.as_of)
-        exchange, withheld = exchange_of(flow), unsaid(fill.asked, candidate, self._rules_for(fill.asked))
+        exchange = exchange_of(flow)
         verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked))
-        if withheld and not isinstance(verdict, NotStored):
+        if isinstance(verdict, Stored) and (withheld := unsaid(fill.asked, candidate, self._rules_for(fill.asked))):
             verdict = NotStored(withheld)
         if because := unkept(exchange):
             verdict = NotStored(because)
@@ -348,7 +352,7 @@ class Cache:
             flow,
             fill,
             stored=not refused,
-            ttl=ttl_of(candidate, self._rules_for(fill.asked), self._now()),
+            ttl=None if refused else ttl_of(candidate, self._rules_for(fill.asked), self._now()),
             detail=refused or None,
         )
 

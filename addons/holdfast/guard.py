@@ -38,6 +38,7 @@ class Life:
 
     busy: int = 0
     over: bool = False
+    awaited: bool = False  # somebody waits for their rest
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def rested(self) -> None:
@@ -47,6 +48,7 @@ class Life:
     async def rest(self) -> None:
         """Wait until there is nothing left that they are busy with."""
         while self.busy:
+            self.awaited = True
             self._idle.clear()
             await self._idle.wait()
 
@@ -116,7 +118,7 @@ class Guard:
             self._failed(hook, args)
         finally:
             life.busy -= 1
-            if not life.busy:
+            if not life.busy and life.awaited:
                 life.rested()
 
     def _is_over(self, hook: str) -> bool:

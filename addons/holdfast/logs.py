@@ -22,6 +22,8 @@ from holdfast.profile.settings import LogSettings
 _ENDS_A_VALUE = re.compile(r'[ "=]')
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "client", "taskName"}
 
+_PLAIN = re.compile(r"[!#-<>-~]+")
+
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """What was given by `extra=`."""
@@ -114,6 +116,8 @@ def _told(record: logging.LogRecord) -> str:
 
 def _plain(value: object) -> str:
     text = str(value)
+    if _PLAIN.fullmatch(text):
+        return text  # nearly all of them
     # A line break in a value would forge a log line.
     return text if text and text.isprintable() and not _ENDS_A_VALUE.search(text) else json.dumps(text)
 

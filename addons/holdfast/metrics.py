@@ -45,6 +45,7 @@ class Metrics:
             ["route", "method", "status", "fate"],
             registry=gateway.registry,
         )
+        self._kinds: dict[tuple[str, str, str, str], Callable[[float], None]] = {}  # as many as there are series
         self._duration = Histogram(
             "holdfast_request_duration_seconds",
             "From the request's header to the end of its answer, in seconds.",
@@ -67,6 +68,10 @@ class Metrics:
         method = flow.request.method.upper()
         status = str(sent_status(flow) or "none")
         route, fate = route_of(flow), exchange["fate"]
+        kind = route, method, status, fate
+        known = self._kinds.get(kind)
+        if known:
+            return known
         requests = self._requests.labels(route, method if method in _METHODS else "OTHER", status, fate)
         duration = self._duration.labels(route, fate)
 
@@ -74,4 +79,6 @@ class Metrics:
             requests.inc()
             duration.observe(seconds)
 
+        if method in _METHODS:
+            self._kinds[kind] = count
         return count

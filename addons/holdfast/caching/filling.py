@@ -17,11 +17,13 @@ from mitmproxy.http import Headers, HTTPFlow, Request
 from mitmproxy.utils import asyncio_utils
 
 from holdfast.caching.coalescing import Coalescing
-from holdfast.caching.flow import Asked
+from holdfast.caching.flow import Asked, unkept
 from holdfast.engine.background import Mode, send_in_background
+from holdfast.exchange import exchange_of
 from holdfast.gateway import Gateway
-from holdfast.policy.caching.model import CacheRules, StoredResponse
+from holdfast.policy.caching.model import CacheRules, Fields, StoredResponse
 from holdfast.policy.caching.reuse import (
+    ERRORS,
     Fresh,
     Miss,
     Reuse,
@@ -58,6 +60,7 @@ class Fill:
     token: str | None = None  # of the store's lock
     collapsed: bool | None = None
     arrived: float = 0.0
+    refused: tuple[int, Fields, str] | None = None  # why a response with this status and this header is not stored
 
 
 class Filling:
@@ -105,6 +108,20 @@ class Filling:
         if fill.leads and status < 500 and because not in ("authorization", "cookie"):
             self._coalescing.note_pointless(fill.key, POINTLESS)
         self.release(fill)
+
+    def refused_before(self, flow: HTTPFlow, fill: Fill) -> str | None:
+        """Why the response is not stored, where its header has said so before and has not changed since."""
+        response, refused = flow.response, fill.refused
+        if response is None or refused is None or unkept(exchange_of(flow)):
+            return None
+        if refused[:2] != (response.status_code, response.headers.fields):
+            return None
+        if any(name[:3].lower() == b"if-" for name, _ in fill.asked.fields):
+            return None  # a condition may decide how the client is answered
+        if response.status_code not in ERRORS:
+            self.recovered(fill.key)
+        self.pointless(fill, response.status_code, refused[2])
+        return refused[2]
 
     def is_pointless(self, key: str) -> bool:
         """Whether what came for this key a short while ago could not be stored."""

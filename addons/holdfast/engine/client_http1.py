@@ -13,7 +13,7 @@ from h11._readers import ChunkedReader
 from mitmproxy.connection import ConnectionState
 from mitmproxy.http import Response
 from mitmproxy.net.http import status_codes
-from mitmproxy.net.http.http1 import assemble_response_head, expected_http_body_size, read_request_head
+from mitmproxy.net.http.http1 import assemble_response_head, read_request_head
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
@@ -34,6 +34,7 @@ from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
+from holdfast.engine.framing import size_of, stays_open
 from holdfast.engine.leg import Leg
 from holdfast.engine.lingering import Lingering, peer_of
 from holdfast.engine.request_head import HeadBuffer, lines_of
@@ -119,7 +120,7 @@ class ClientHttp1(Http1Server):
         if not fault:
             try:
                 self.request = read_request_head(lines_of(head))
-                size = expected_http_body_size(self.request)
+                size = size_of(self.request)
             except ValueError:
                 fault = UNREADABLE
         if fault:
@@ -215,7 +216,15 @@ class ClientHttp1(Http1Server):
         if both and self._flooded:
             yield from self._close()
             return
-        yield from super().mark_done(request=request, response=response)
+        if both and self.request and self.response and stays_open(self.request, self.response):
+            self.request_done = self.response_done = False
+            self.request = self.response = None
+            self.stream_id += 2
+            self.state = self.read_headers
+            if self.buf:
+                yield from self.state(events.DataReceived(self.conn, b""))
+        else:
+            yield from super().mark_done(request=request, response=response)
         if self._finished and self.state == self.read_headers and not self.buf:
             yield from self._close()
 

@@ -15,6 +15,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from types import CoroutineType
 from typing import Any
 
 from mitmproxy import flow
@@ -80,7 +81,7 @@ class HookTable:
             try:
                 for handler in group:
                     result = handler(*arguments)
-                    if result is not None and inspect.isawaitable(result):
+                    if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
                         yield result
             except AddonHalt:
                 return

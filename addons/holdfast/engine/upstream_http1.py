@@ -30,6 +30,7 @@ from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
+from holdfast.engine.framing import stays_open
 from holdfast.policy.hop_by_hop import binds
 from holdfast.policy.response_faults import MAX_INTERIM, grants_what_was_asked, mended, response_fault
 
@@ -134,6 +135,16 @@ class UpstreamHttp1(Http1Client):
         self.body_reader = Chunks() if isinstance(reader, ChunkedReader) else reader  # type: ignore[assignment]
         self.state = self.read_body
         yield from self.state(event)
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> CommandGenerator[None]:
+        """As stock."""
+        both = (request or self.request_done) and (response or self.response_done)
+        if both and self.request and self.response and not self.buf and stays_open(self.request, self.response):
+            self.request_done = self.response_done = False
+            self.request = self.response = self.stream_id = None
+            self.state = self.read_headers
+        else:
+            yield from super().mark_done(request=request, response=response)
 
     def _refuse(self, fault: str) -> CommandGenerator[None]:
         assert self.stream_id is not None

@@ -100,6 +100,10 @@ def _delitem(self: Headers, key: str | bytes) -> None:
     self.fields = kept
 
 
+def _bytes(self: Headers) -> bytes:
+    return b"".join([b"%s: %s\r\n" % field for field in self.fields])
+
+
 def _init(self: Headers, fields: Iterable[tuple[bytes, bytes]] = (), **headers: str | bytes) -> None:
     pairs: Any = tuple([tuple(field) for field in fields])
     self.fields = pairs
@@ -119,6 +123,7 @@ REPLACEMENTS = (
     Replacement(Headers, "__setitem__", _setitem),
     Replacement(Headers, "set_all", _set_all),
     Replacement(Headers, "__delitem__", _delitem),
+    Replacement(Headers, "__bytes__", _bytes),
 )
 EXPECTED = (
     (Headers.__init__, "self fields headers"),
@@ -129,6 +134,7 @@ EXPECTED = (
     (Headers.__setitem__, "self key value"),
     (Headers.set_all, "self name values"),
     (Headers.__delitem__, "self key"),
+    (Headers.__bytes__, "self"),
     (MultiDict.__init__, "self fields"),
 )
 """Of `Headers` as it is when this is imported: before anything is put in its place."""

@@ -168,12 +168,20 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             task.add_done_callback(_under_way.discard)
 
     async def _end_hook(self, hook: commands.StartHook, rest: Any) -> None:
-        with self.timeout_watchdog.disarm():
+        watchdog = self.timeout_watchdog
+        watchdog.can_timeout.clear()  # as `disarm` does
+        watchdog.blocker += 1
+        try:
             if rest is not None:
                 await rest
             (data,) = hook.args()
             if isinstance(data, flow.Flow):
                 await data.wait_for_resume()
+        finally:
+            watchdog.blocker -= 1
+            if watchdog.blocker == 0:
+                watchdog.register_activity()
+                watchdog.can_timeout.set()
         if not hook.blocking:
             return
         completed = events.HookCompleted(hook)

@@ -10,15 +10,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from mitmproxy import hooks, http, optmanager
 from mitmproxy.master import Master
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.utils import typecheck
 
 from holdfast.engine.speedups.replacing import Replacement
 
+T = TypeVar("T")
 _FIXED = frozenset({bool, int, float, str, bytes, type(None)})
 
 
@@ -83,11 +85,29 @@ def _fork(self: Context) -> Context:
     return fork
 
 
+# -- what is made of classes that are known ---------------------------------------------------------------------------
+
+_made: set[type] = set()
+
+
+def _checked_once(stock: Any) -> Any:
+    def new(cls: type[T], *args: Any, **kwargs: Any) -> T:
+        if cls in _made:
+            return object.__new__(cls)
+        made: T = stock(cls, *args, **kwargs)  # mitmproxy looks at what kind of class it is
+        _made.add(cls)
+        return made
+
+    return new
+
+
 REPLACEMENTS = (
     Replacement(optmanager.OptManager, "__getattr__", _option),
     Replacement(http.MessageData, "__post_init__", _check_types),
     Replacement(hooks.Hook, "args", _arguments),
     Replacement(Context, "fork", _fork),
+    Replacement(commands.StartHook, "__new__", _checked_once(commands.StartHook.__new__)),
+    Replacement(events.CommandCompleted, "__new__", _checked_once(events.CommandCompleted.__new__)),
 )
 EXPECTED = (
     (optmanager.OptManager.__getattr__, "self attr"),
@@ -97,6 +117,8 @@ EXPECTED = (
     (hooks.Hook.args, "self"),
     (Context.__init__, "self client options"),
     (Context.fork, "self"),
+    (commands.StartHook.__new__, "cls args kwargs"),
+    (events.CommandCompleted.__new__, "cls args kwargs"),
 )
 
 

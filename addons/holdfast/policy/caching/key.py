@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from holdfast.policy.caching.model import Fields
@@ -131,8 +132,13 @@ def _authority(host: str) -> str:
     return re.sub(r"[/?#@]", lambda found: f"\\x{ord(found[0]):02x}", _printable(host))
 
 
+_IS_PRINTABLE = re.compile(r"[!-\[\]-~]*")
+
+
 def _printable(text: str) -> str:
     """Visible ASCII as it is, any other octet and the backslash as `\\xNN`: different octets stay different."""
+    if _IS_PRINTABLE.fullmatch(text):
+        return text
     try:
         octets = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -229,7 +235,16 @@ def doubtful_path(target: str) -> str | None:
 
 def canonical(name: bytes) -> str:
     """In lower case, `_` as `-`: CGI and WSGI do not tell `X_Forwarded_Host` from `X-Forwarded-Host`."""
+    return _remembered(name) if len(name) <= _SHORT else _canonical(name)
+
+
+def _canonical(name: bytes) -> str:
     return name.decode("latin-1").lower().replace("_", "-")
+
+
+_SHORT = 64
+"""Bytes up to which a name is remembered: what clients send must not fill the memory."""
+_remembered = lru_cache(maxsize=512)(_canonical)
 
 
 def _message_fault(named: Sequence[tuple[str, bytes]], has_body: bool) -> str | None:

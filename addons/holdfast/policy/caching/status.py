@@ -14,6 +14,7 @@ FORWARDED_BECAUSE = frozenset({"bypass", "method", "uri-miss", "vary-miss", "mis
 
 TEXT_MAX = 1024
 _INTEGER_MAX = 999_999_999_999_999  # RFC 9651, section 3.3.1
+_VISIBLE = re.compile(r"[ !#-\[\]-~]*")  # without the quotation mark and the backslash
 _TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*")
 
 
@@ -67,6 +68,8 @@ def _boolean(name: str, value: bool | None) -> list[str]:
 
 def _string(text: str) -> str:
     """RFC 9651, section 4.1.6. A String has no place for what is not visible ASCII: it is shown percent-encoded."""
+    if _VISIBLE.fullmatch(text):
+        return f'"{text}"'
     shown = "".join(
         each if " " <= each <= "~" else "".join(f"%{octet:02X}" for octet in each.encode("utf-8", "surrogatepass"))
         for each in text
