@@ -49,6 +49,10 @@ class Idle[Connection]:
         """The one used last first; what is taken out meanwhile does no harm."""
         return reversed(list(self._since))
 
+    def oldest(self) -> Connection | None:
+        """The one that has been idle for longest, which is idle here no more."""
+        return self._without(list(self._since)[:1])[0] if self._since else None
+
     def is_fresh(self, connection: Connection, now: float) -> bool:
         """Whether a request may go on it that cannot be sent again."""
         return now - self._since.get(connection, now) <= FRESH

@@ -68,6 +68,14 @@ def test_a_request_that_cannot_be_sent_again_takes_a_fresh_connection_only() -> 
     assert idle.is_fresh("in use until now", 1000)
 
 
+def test_one_can_be_given_up_for_a_new_one() -> None:
+    """The oldest, so that those which careful requests do not take do not pile up."""
+    idle = kept()
+    idle.put("a", 0)
+    idle.put("b", 1)
+    assert [idle.oldest(), idle.oldest(), idle.oldest()] == ["a", "b", None]
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=60), st.integers(0, 4))
 def test_the_bound_holds_and_no_connection_is_lost(steps: list[tuple[int, bool]], most: int) -> None:
     """Each is idle, in use, or has been handed back to be closed; never two of these."""

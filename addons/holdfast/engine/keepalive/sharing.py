@@ -167,6 +167,10 @@ class SharedConnections:
             asked = line.upstream.http2_asked or not http2_asked
             if asked and line.movable and self.use(line, careful=wanted.careful):
                 return line
+        # One is opened for a careful request; it takes the place of another, or they would pile up.
+        spare = place.idle.oldest() if place and wanted.careful else None
+        if spare:
+            spare.close("a new one takes its place")
         return None
 
     def _cleared(self) -> list[Line]:
