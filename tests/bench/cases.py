@@ -131,7 +131,7 @@ LOADED = (
     ),
     Case(
         "captures",
-        "Every request fails upstream and is captured durably, beside pass-through; and with the circuit then open.",
+        "Every request fails upstream and is captured durably, beside pass-through, and where the circuit opens.",
         under_load,
         [Target("rate", 0.7, "pass-through")],
         [
