@@ -10,6 +10,7 @@ from holdfast.testing import MisbehavingOrigin
 from tests.e2e import raw
 from tests.e2e.harness import Gateway, profile, run_cli
 
+pytestmark = pytest.mark.any_engine  # each says which it wants
 OWN = """
 class Own:
     def request(self, flow):

@@ -119,6 +119,7 @@ def others_database(bench: Bench) -> Path:
     with sqlite3.connect(bench.folder / "app.db") as db:
         db.execute("CREATE TABLE users (name TEXT)")
         db.execute("PRAGMA application_id = 4711")
+    db.close()
     return bench.profile("interceptor", bench.sink(outbox=str(bench.folder / "app.db")))
 
 

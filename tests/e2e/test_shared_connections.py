@@ -15,7 +15,7 @@ from tests.e2e import raw
 from tests.e2e.harness import Gateway, profile, until
 from tests.e2e.test_http2 import http2_client
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.any_engine, pytest.mark.asyncio(loop_scope="module")]  # each says which it wants
 SHARED = {"HOLDFAST_ENGINE": ""}
 HOOKS = """
 def told(event):
