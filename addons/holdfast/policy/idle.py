@@ -70,6 +70,10 @@ class Idle[Connection]:
         """All of them, which are idle here no more."""
         return self._without(list(self._since))
 
+    def __contains__(self, connection: object) -> bool:
+        """Whether this one is idle."""
+        return connection in self._since
+
     def __len__(self) -> int:
         """How many there are."""
         return len(self._since)

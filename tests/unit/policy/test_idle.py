@@ -25,6 +25,7 @@ def test_one_too_many_closes_the_oldest() -> None:
     idle = kept(2)
     assert [idle.put(each, moment) for moment, each in enumerate("abc")] == [[], [], ["a"]]
     assert list(idle.newest()) == ["c", "b"]
+    assert ["a" in idle, "b" in idle] == [False, True]
 
 
 def test_with_a_bound_of_none_nothing_is_kept() -> None:

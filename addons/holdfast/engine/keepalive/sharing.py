@@ -257,7 +257,8 @@ class Share:
             self.wait_no_more(wanted)
         for line in [upstream.line for upstream in self.layer.upstreams() if upstream.line]:
             if line.movable and line.quiet:
-                self.pool.put(line)
+                if line not in line.place.idle:
+                    self.pool.put(line)  # its answer was there before the request was whole
                 leave(line)
 
 
