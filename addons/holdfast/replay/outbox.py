@@ -342,15 +342,16 @@ def _newest(slot: Slot) -> int:
 
 def _upcoming(slot: Slot, most: int) -> list[LedgerRow]:
     """The next ones that the replayer does not have."""
-    began, found = slot.cursor, list[LedgerRow]()
+    began, found = slot.cursor, dict[int, LedgerRow]()
     try:
         while len(found) < most and (rows := _rows(slot, min(_ROWS, most - len(found)))):
             slot.cursor = rows[-1][0]
-            found += [row for row in rows if row[0] not in slot.held]
+            # By number: when all are looked at again, those that were found just now come once more.
+            found |= {row[0]: row for row in rows if row[0] not in slot.held}
     except BaseException:
         slot.cursor = min(slot.cursor, began)
         raise
-    return found
+    return list(found.values())
 
 
 def _rows(slot: Slot, limit: int) -> list[LedgerRow]:
