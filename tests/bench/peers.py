@@ -217,7 +217,16 @@ def nginx_lookup(world: World) -> Running:
 def varnish(world: World) -> Running:
     """Varnish with its own rules and a store in memory."""
     port, place = free_port(), world.place("varnish")
-    command = [need("varnishd"), "-F", "-a", f"{LOOPBACK}:{port}", "-b", f"{LOOPBACK}:{origin(world).port}"]
+    command = [
+        need("varnishd"),
+        "-F",
+        "-j",
+        "none",
+        "-a",
+        f"{LOOPBACK}:{port}",
+        "-b",
+        f"{LOOPBACK}:{origin(world).port}",
+    ]
     command += ["-s", "malloc,64m", "-n", str(place / "state")]
     return world.keep(Running("Varnish", world.cores.pin(world.cores.server, command), port, place))
 
