@@ -14,7 +14,7 @@ from mitmproxy.http import HTTPFlow
 from holdfast.engine.failures import client_replay_failure
 from holdfast.exchange import Exchange, exchange_of, route_of, sent_status
 from holdfast.gateway import Gateway
-from holdfast.logs import line_maker
+from holdfast.logs import line_maker, tell
 from holdfast.marks import faults_of, fingerprint, mark
 from holdfast.policy.answer import with_fate
 from holdfast.policy.endpoint import Endpoint
@@ -65,7 +65,7 @@ class AccessLog:
         for observe in self._observers:
             observe(flow, exchange, seconds)
         if self._gateway.profile.log.access:
-            access.info("request", extra=line_of(flow, exchange, seconds))
+            tell(access, "request", line_of(flow, exchange, seconds))
 
 
 def hit_line(flow: HTTPFlow, exchange: Exchange) -> Callable[[str, float], None]:

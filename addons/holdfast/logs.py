@@ -22,8 +22,6 @@ from holdfast.profile.settings import LogSettings
 _ENDS_A_VALUE = re.compile(r'[ "=]')
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "client", "taskName"}
 
-_PLAIN = re.compile(r"[!#-<>-~]+")
-
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """What was given by `extra=`."""
@@ -36,6 +34,11 @@ class JsonLines(logging.Formatter):
     def time(self, created: float) -> str:
         """As a line shows it."""
         return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+
+    def line(self, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        """At INFO, now; as `format` writes a record with these fields."""
+        head = {"time": self.time(time.time()), "level": "info", "logger": logger, "message": message}
+        return json.dumps({**head, **fields}, default=str, ensure_ascii=False)
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -63,6 +66,10 @@ class HumanLines(logging.Formatter):
             self._shown = int(created), shown
         return shown
 
+    def line(self, logger: str, message: str, fields: Mapping[str, object]) -> str:
+        """At INFO, now; as `format` writes a record with these fields. The logger is not shown."""
+        return f"{self.time(time.time())} INFO {message}{_shown(fields)}".rstrip()
+
     def format(self, record: logging.LogRecord) -> str:
         line = f"{self.time(record.created)} {record.levelname} {_told(record)}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -79,6 +86,11 @@ class Lines(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         self._write_ready()
         super().emit(record)
+
+    def write(self, line: str) -> None:
+        """This line, now."""
+        self._ready.append(f"{line}\n")
+        self._write_ready()
 
     def add(self, line: str) -> None:
         """Write this, with its line break, before the event loop waits again."""
@@ -110,14 +122,15 @@ class EventLog(logging.Handler):
 
 
 def _told(record: logging.LogRecord) -> str:
-    fields = " ".join(f"{key}={_plain(value)}" for key, value in fields_of(record).items())
-    return f"{record.getMessage()} {fields}".rstrip()
+    return f"{record.getMessage()}{_shown(fields_of(record))}".rstrip()
+
+
+def _shown(fields: Mapping[str, object]) -> str:
+    return "".join([f" {key}={_plain(value)}" for key, value in fields.items()])
 
 
 def _plain(value: object) -> str:
     text = str(value)
-    if _PLAIN.fullmatch(text):
-        return text  # nearly all of them
     # A line break in a value would forge a log line.
     return text if text and text.isprintable() and not _ENDS_A_VALUE.search(text) else json.dumps(text)
 
@@ -135,6 +148,19 @@ def set_up_logs(settings: LogSettings, events: logging.Handler | None = None, *,
     root.setLevel(settings.level.upper())
 
 
+def tell(logger: logging.Logger, message: str, fields: Mapping[str, object]) -> None:
+    """As `logger.info` with these fields, which are none of a record's own. For the access log, as `line_maker` is.
+
+    There is no record where nobody but `Lines` wants one.
+    """
+    if logger.isEnabledFor(logging.INFO):
+        lines = _only_lines(logger)
+        if lines and isinstance(lines.formatter, JsonLines | HumanLines):
+            lines.write(lines.formatter.line(logger.name, message, fields))
+        else:
+            logger.info(message, extra=fields)
+
+
 def line_maker(
     logger: logging.Logger, message: str, fields: Mapping[str, object], varying: tuple[str, str]
 ) -> Callable[[str, float], None]:
@@ -149,10 +175,9 @@ def line_maker(
     def plainly(told: str, value: float) -> None:
         logger.info(message, extra={**fields, text: told, number: value})
 
-    takers = [each for each in _handlers(logger) if not isinstance(each, EventLog)]
-    if len(takers) != 1 or type(takers[0]) is not Lines or logger.filters or takers[0].filters:
+    lines = _only_lines(logger)
+    if lines is None:
         return plainly
-    lines = takers[0]
     assert isinstance(lines.formatter, JsonLines | HumanLines)
     pieces = _Pieces(lines.formatter, logger, message, fields, varying)
     return lambda told, value: lines.add(pieces.line(told, value))
@@ -185,6 +210,14 @@ class _Pieces:
             f"{self._before}{self._formatter.time(now)}{self._until_text}{text}{self._until_number}{number}"
             f"{self._behind}\n"
         )
+
+
+def _only_lines(logger: logging.Logger) -> Lines | None:
+    """Who takes its records, where nobody else does and nobody sifts them."""
+    takers = [each for each in _handlers(logger) if not isinstance(each, EventLog)]
+    if len(takers) != 1 or type(takers[0]) is not Lines or logger.filters or takers[0].filters:
+        return None
+    return takers[0]
 
 
 def _handlers(logger: logging.Logger) -> list[logging.Handler]:

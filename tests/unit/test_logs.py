@@ -2,9 +2,13 @@
 
 import json
 import logging
+import re
 import sys
+from typing import Literal
 
-from holdfast.logs import HumanLines, JsonLines, set_up_logs
+import pytest
+
+from holdfast.logs import HumanLines, JsonLines, set_up_logs, tell
 from holdfast.profile.settings import LogSettings
 
 
@@ -58,3 +62,27 @@ def test_the_event_log_of_a_front_end_gets_the_fields_but_no_requests() -> None:
         root.handlers, root.propagate = before[:2]
         root.setLevel(before[2])
     assert [(each.getMessage(), each.levelno) for each in told] == [('100% refused fault="a b"', logging.WARNING)]
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_a_line_that_is_told_without_a_record_is_the_same(
+    form: Literal["human", "json"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is in its fields; and where somebody else listens, there is a record."""
+    logger, kept = logging.getLogger("holdfast.told"), logging.getLogger("holdfast").handlers
+    fields = {"path": "/a b", "status": 200, "reason": "", "forged": "x\ny=1", "none": None, "odd": "\u00e4\u2028"}
+    try:
+        set_up_logs(LogSettings(format=form))
+        logger.info("request", extra=fields)
+        tell(logger, "request", fields)
+        one, other = (
+            re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "", line) for line in capsys.readouterr().err.strip().split("\n")
+        )
+        assert one == other
+        records: list[logging.LogRecord] = []
+        logging.getLogger("holdfast").addHandler(listener := logging.Handler())
+        listener.emit = records.append  # type: ignore[method-assign]
+        tell(logger, "request", fields)
+        assert [vars(record)["path"] for record in records] == ["/a b"]
+    finally:
+        logging.getLogger("holdfast").handlers = kept

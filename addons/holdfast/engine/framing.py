@@ -5,11 +5,17 @@ mitmproxy answers both by a dozen look-ups, several times a request. Whatever is
 
 from __future__ import annotations
 
+from collections.abc import Sized
+from functools import lru_cache
+
 from mitmproxy.http import Request, Response
 from mitmproxy.net.http.http1 import expected_http_body_size
+from mitmproxy.options import Options
+from mitmproxy.utils.human import parse_size
 
 _DECISIVE = frozenset({b"content-length", b"transfer-encoding"})
 _MOST_DIGITS = 15
+_bytes = lru_cache(maxsize=16)(parse_size)
 
 
 def size_of(request: Request, response: Response | None = None) -> int | None:
@@ -17,6 +23,18 @@ def size_of(request: Request, response: Response | None = None) -> int | None:
     if response is None and not any(name.lower() in _DECISIVE for name, _ in request.data.headers.fields):
         return 0
     return expected_http_body_size(request, response)
+
+
+def is_small(options: Options, held: Sized, response: Response | None) -> bool:
+    """Whether what has come of a response, or is announced, is below all limits; False: look closer."""
+    if options.body_size_limit is not None or options.stream_large_bodies is None:
+        return False
+    largest, size = _bytes(options.stream_large_bodies), len(held)
+    if not size and response:
+        headers = response.headers
+        announced = headers.get("content-length", "")
+        size = int(announced) if announced.isdecimal() and "transfer-encoding" not in headers else 0
+    return largest is not None and 0 < size <= largest
 
 
 def stays_open(request: Request, response: Response) -> bool:

@@ -7,8 +7,6 @@ and keeps the client's connection. What stock does well (hooks, streaming, upgra
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from mitmproxy.connection import Server
 from mitmproxy.http import Headers, Response
 from mitmproxy.net.http.validate import validate_headers
@@ -29,12 +27,12 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 from mitmproxy.proxy.layers.http._events import ErrorCode
-from mitmproxy.utils.human import parse_size
 
 from holdfast.answering import as_response
 from holdfast.engine.commands import AbandonAttempt, GetUpstream, InterimResponse
 from holdfast.engine.connection_fields import passed_on
 from holdfast.engine.failures import CLOSED, response_failure
+from holdfast.engine.framing import is_small
 from holdfast.engine.hooks import ResponseGrownHook, UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.leg import Leg
 from holdfast.engine.request_side import RequestSide
@@ -52,8 +50,6 @@ _RESPONSE_EVENTS = (
     ResponseProtocolError,
     InterimResponse,
 )
-
-_bytes = lru_cache(maxsize=16)(parse_size)
 
 
 class ResilientStream(RequestSide):
@@ -267,21 +263,9 @@ class ResilientStream(RequestSide):
             yield from self.start_response_stream()
             yield from super().state_stream_response_body(ResponseData(self.stream_id, held))
             return False
-        if not request and self._is_small():
+        if not request and is_small(self.context.options, self.response_body_buf, self.flow.response):
             return False
         return (yield from super().check_body_size(request))
-
-    def _is_small(self) -> bool:
-        """Whether what has come of the response, or is announced, is below all limits; False: look closer."""
-        options, held = self.context.options, len(self.response_body_buf)
-        if options.body_size_limit is not None or options.stream_large_bodies is None:
-            return False
-        largest = _bytes(options.stream_large_bodies)
-        if not held and self.flow.response:
-            headers = self.flow.response.headers
-            announced = headers.get("content-length", "")
-            held = int(announced) if announced.isdecimal() and "transfer-encoding" not in headers else 0
-        return largest is not None and 0 < held <= largest
 
     def _over_limit(self, event: ResponseData) -> bool:
         self._received += len(event.data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 from mitmproxy import connection, hooks, http
 from mitmproxy.http import Headers, Request, Response
 from mitmproxy.options import Options
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import Layer
 from mitmproxy.proxy.layers.http import HttpRequestHook
 
-from holdfast.engine.speedups import fields, values
+from holdfast.engine.speedups import fields, layers, values
 from holdfast.testing import make_flow
 
 EITHER = ("stock", "ours")
@@ -31,7 +35,7 @@ def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 def use(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in (*fields.REPLACEMENTS, *values.REPLACEMENTS):
+    for each in (*fields.REPLACEMENTS, *layers.REPLACEMENTS, *values.REPLACEMENTS):
         if each.stock is not None or which == "ours":
             monkeypatch.setattr(each.owner, each.name, getattr(each, which), raising=False)
         elif each.name in vars(each.owner):
@@ -156,3 +160,69 @@ def test_a_forked_context_has_layers_of_its_own(either: str) -> None:
     fork.layers.append("b")
     assert (fork.client, fork.server, fork.options) == (context.client, context.server, context.options)
     assert (context.layers, fork.layers) == (["a"], ["a", "b"])
+
+
+class Asking(Layer):
+    """Waits for a hook at each event but the first, and notes what it is given."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.told: list[str] = []
+
+    def _handle_event(self, event: events.Event) -> Generator[commands.Command, Any, None]:
+        if isinstance(event, events.Start):
+            yield commands.Log("started")
+            return
+        assert isinstance(event, events.DataReceived)
+        self.told.append(f"{event.data.decode()} begun")
+        yield commands.Log("before")
+        reply = yield Asks(event.data)
+        self.told.append(f"{event.data.decode()} {reply}")
+        yield commands.Log("after")
+
+
+class Asks(commands.Command):
+    """Of which the reply is waited for."""
+
+    blocking = True
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+@dataclass(repr=False)
+class Answer(events.CommandCompleted):
+    """The reply."""
+
+    command: Asks
+    reply: str
+
+
+@pytest.mark.parametrize("debug", [None, ""])
+def test_a_layer_that_waits_is_given_later_what_came_meanwhile(either: str, debug: str | None) -> None:
+    """One after the other, and other replies are none of its affair."""
+    client = connection.Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2))
+    layer = Asking(Context(client, Options()))
+    layer.debug = debug
+    seen: list[commands.Command] = []
+
+    def give(event: events.Event) -> list[str]:
+        new = [
+            each for each in layer.handle_event(event) if debug is None or getattr(each, "level", 0) != logging.DEBUG
+        ]
+        seen.extend(new)
+        return [type(each).__name__ for each in new]
+
+    assert give(events.Start()) == ["Log"]
+    assert give(events.DataReceived(client, b"1")) == ["Log", "Asks"]
+    assert give(events.DataReceived(client, b"2")) == []
+    assert give(Answer(Asks(b"other"), "wrong")) == []
+    first = seen[-1]
+    assert isinstance(first, Asks) and first.blocking is layer
+    layer._paused_event_queue.pop()  # the wrong reply
+    assert give(events.DataReceived(client, b"3")) == []
+    assert give(Answer(first, "one")) == ["Log", "Log", "Asks"]
+    second = seen[-1]
+    assert isinstance(second, Asks)
+    assert give(Answer(second, "two")) == ["Log", "Log", "Asks"]
+    assert layer.told == ["1 begun", "1 one", "2 begun", "2 two", "3 begun"]
