@@ -17,7 +17,7 @@ _LEAST = 0.04  # of the interpreter's time; with what the other threads do for i
 _KEEPING_UP = 0.25  # the same while more is captured than is published
 _BUSY = 0.3  # a loop that works for so much of the time gets its way; below that the relay takes what is left
 _LOOK_EVERY = 0.05  # seconds
-_LONGEST = 0.25  # that a rest lasts, in seconds
+_LONGEST = 0.5  # that a rest lasts, in seconds; a piece of work should be paid for by less
 
 Seconds = Callable[[], float]
 

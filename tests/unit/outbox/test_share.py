@@ -83,7 +83,7 @@ def test_a_rest_is_never_long() -> None:
     """A piece of work that took a second is not paid for by half a minute in which nothing is published."""
     machine = Machine()
     machine.portion(loop_busy=0.9)
-    assert machine.work(own=1.0, loop_busy=0.9) == 0.25
+    assert machine.work(own=1.0, loop_busy=0.9) == 0.5
 
 
 def test_a_loop_that_has_ended_is_not_waited_for() -> None:
