@@ -80,7 +80,7 @@ async def test_an_option_by_which_one_of_them_acts_closes_it(
     master: Master, option: str, value: object, name: str
 ) -> None:
     """Whatever it does, it does it to hits too."""
-    options: Any = SimpleNamespace(**{each: getattr(master.options, each) for each in master.options.keys()})
+    options: Any = SimpleNamespace(**{each: getattr(master.options, each) for each in master.options._options})
     setattr(options, option, value)
     assert list(onlookers(master.addons.chain, options, logged=True)) == [name]
 
@@ -105,7 +105,9 @@ async def test_somebody_elses_hook_closes_it_wherever_it_stands(master: Master) 
     assert seeing(master, Quiet()) == []
 
 
-@pytest.mark.parametrize(("target", "closes"), [("metrics", False), ("cache", False), ("tracing", True), ("faults", True)])
+@pytest.mark.parametrize(
+    ("target", "closes"), [("metrics", False), ("cache", False), ("tracing", True), ("faults", True)]
+)
 async def test_of_ours_those_close_it_that_act_on_every_request(master: Master, target: str, closes: bool) -> None:
     """By what the profile calls it, not by what its class is called."""
     entry = AddonEntry(name="a", target=target)
