@@ -1,14 +1,17 @@
 """logs: structured lines that nobody can forge."""
 
+import asyncio
+import io
 import json
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
-from holdfast.logs import HumanLines, JsonLines, set_up_logs, tell
+from holdfast.logs import HumanLines, JsonLines, line_maker, set_up_logs, tell
 from holdfast.profile.settings import LogSettings
 
 
@@ -86,3 +89,111 @@ def test_a_line_that_is_told_without_a_record_is_the_same(
         assert [vars(record)["path"] for record in records] == ["/a b"]
     finally:
         logging.getLogger("holdfast").handlers = kept
+class Told(io.StringIO):
+    """A stream that can be gone."""
+
+    gone = False
+
+    def write(self, text: str) -> int:
+        """As a closed pipe."""
+        if self.gone:
+            raise BrokenPipeError
+        return super().write(text)
+
+    def listen(self, settings: LogSettings) -> None:
+        """Get what is logged under these settings."""
+        set_up_logs(settings)
+        (lines,) = logging.getLogger("holdfast").handlers
+        assert isinstance(lines, logging.StreamHandler)
+        lines.setStream(self)
+
+
+@pytest.fixture
+def stream() -> Iterator[Told]:
+    """Where the log may go; afterwards it goes where it went before."""
+    root = logging.getLogger("holdfast")
+    before = root.handlers, root.propagate, root.level
+    yield Told()
+    root.handlers, root.propagate = before[:2]
+    root.setLevel(before[2])
+
+
+FIELDS: dict[str, object] = {
+    "request_id": "first",
+    "route": "user",
+    "path": '/a "b"\nforged é',
+    "duration_ms": 0.0,
+    "x": 1,
+}
+
+
+@pytest.mark.parametrize("style", ["json", "human"])
+async def test_a_line_put_together_from_pieces_is_what_the_logger_would_have_written(
+    stream: Told, style: Literal["json", "human"]
+) -> None:
+    """Byte for byte but for the time, whatever is in the fields."""
+    stream.listen(LogSettings(format=style))
+    access = logging.getLogger("holdfast.access")
+    write = line_maker(access, "request", FIELDS, ("request_id", "duration_ms"))
+    for told, number in (("abc-1.~_", 0.125), ("0" * 128, 12345.678), ("r", 0.0), ("r", 1e-05)):
+        stream.truncate(0)
+        stream.seek(0)
+        access.info("request", extra={**FIELDS, "request_id": told, "duration_ms": number})
+        write(told, number)
+        await asyncio.sleep(0)
+        first, second = (
+            re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "T", each) for each in stream.getvalue().splitlines(keepends=True)
+        )
+        assert first == second and told in second
+
+
+async def test_ready_lines_keep_their_place_among_the_others(stream: Told) -> None:
+    """They wait for the next turn of the loop at most, and no line goes before one that was said earlier."""
+    stream.listen(LogSettings())
+    access = logging.getLogger("holdfast.access")
+    write = line_maker(access, "request", FIELDS, ("request_id", "duration_ms"))
+    write("one", 1.0)
+    write("two", 1.0)
+    assert stream.getvalue() == ""
+    access.info("three")
+    write("four", 1.0)
+    await asyncio.sleep(0)
+    text = stream.getvalue()
+    places = [text.index(each) for each in ("one", "two", "three", "four")]
+    assert places == sorted(places) and text.count("\n") == 4
+
+
+async def test_a_reader_that_is_gone_fails_no_request(stream: Told) -> None:
+    """The line is lost, as with any other."""
+    stream.listen(LogSettings())
+    write = line_maker(logging.getLogger("holdfast.access"), "request", FIELDS, ("request_id", "duration_ms"))
+    stream.gone = True
+    write("one", 1.0)
+    await asyncio.sleep(0)
+    stream.gone = False
+    write("two", 1.0)
+    await asyncio.sleep(0)
+    assert "one" not in stream.getvalue() and "two" in stream.getvalue()
+
+
+async def test_no_line_is_made_where_the_level_wants_none(stream: Told) -> None:
+    """`log.level: warning` leaves out the access log, however its lines come about."""
+    stream.listen(LogSettings(level="warning"))
+    line_maker(logging.getLogger("holdfast.access"), "request", FIELDS, ("request_id", "duration_ms"))("one", 1.0)
+    await asyncio.sleep(0)
+    assert stream.getvalue() == ""
+
+
+async def test_whoever_else_listens_gets_records(stream: Told) -> None:
+    """A handler of somebody's own, or a filter: then the logger is asked each time."""
+    stream.listen(LogSettings())
+    heard: list[logging.LogRecord] = []
+    own = logging.Handler()
+    own.handle = lambda record: heard.append(record) or True  # type: ignore[method-assign,func-returns-value]
+    access = logging.getLogger("holdfast.access")
+    access.addHandler(own)
+    try:
+        line_maker(access, "request", FIELDS, ("request_id", "duration_ms"))("one", 1.0)
+    finally:
+        access.removeHandler(own)
+    assert [vars(each)["request_id"] for each in heard] == ["one"] and "one" in stream.getvalue()
