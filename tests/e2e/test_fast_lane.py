@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -148,4 +149,5 @@ def test_the_fast_lane_answers_as_the_ordinary_way_does(two: Pair, seed: int) ->
         assert mine == yours
     fast = hits(two.with_lane)
     print(f"seed {seed}: {sent} answers, {fast:.0f} of them by the lane")
-    assert fast > sent / 10 and hits(two.without) == 0
+    assert hits(two.without) == 0
+    assert fast > sent / 10 or (fast == 0 and os.environ.get("HOLDFAST_ENGINE") == "plain")
