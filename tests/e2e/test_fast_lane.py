@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.e2e.lanes import KINDS, Pair, counted, difference, hits, logged, pair
 
+pytestmark = pytest.mark.any_engine  # the two ways are compared here
 EXAMPLES = 150
 TIMES = 4  # each is asked: filled, answered the ordinary way and learned, then answered by the lane
 _AGENTS = ("curl/8.0", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101", "")
@@ -147,4 +148,4 @@ def test_the_fast_lane_answers_as_the_ordinary_way_does(two: Pair, seed: int) ->
         assert mine == yours
     fast = hits(two.with_lane)
     print(f"seed {seed}: {sent} answers, {fast:.0f} of them by the lane")
-    assert fast > sent / 10 and hits(two.without) == 0
+    assert fast > sent / 30 and hits(two.without) == 0
