@@ -27,6 +27,7 @@ _DATE = ("Date", "Sat, 01 Nov 2025 10:00:00 GMT")
 _LONG = [("Cache-Control", "max-age=900000000")]
 _ETAG = [("ETag", '"v1"'), ("Last-Modified", "Sat, 01 Nov 2025 09:00:00 GMT")]
 
+WITH_LANES = {"HOLDFAST_ENGINE": ""}  # the plain engine has none
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accept": {"headers": [("Vary", "Accept")]},
@@ -150,7 +151,7 @@ def pair(folder: Path, **settings: Any) -> Iterator[Pair]:
     patient = {f"upstream__{name}": "15s" for name in ("connect_timeout", "response_timeout", "read_timeout")}
     changes = {**patient, "upstream__deadline": "30s", **settings.pop("changes", {})}
     gateways = [
-        Gateway(folder / name, made=cached(origin.url, fast_lane=fast, changes=changes, **settings))
+        Gateway(folder / name, made=cached(origin.url, fast_lane=fast, changes=changes, **settings), env=WITH_LANES)
         for name, fast in (("with", True), ("without", False))
     ]
     try:

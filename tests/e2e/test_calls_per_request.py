@@ -8,6 +8,8 @@ import pytest
 
 from tests.bench import counts
 
+pytestmark = pytest.mark.any_engine  # both are counted
+
 
 @pytest.mark.parametrize("engine", counts.ENGINES)
 def test_a_request_takes_no_more_calls_than_it_did(engine: str) -> None:
