@@ -24,7 +24,7 @@ from tests.e2e.matrix_clients import Client, Got, OverGrpc, OverHttp1, OverHttp2
 
 type Speaks = Literal["http/1.1", "h2", "h2c", "grpc"]
 
-SHORT, LONG = "100ms", "20s"
+SHORT, LONG = "250ms", "20s"
 LIMITS = {
     "connection_timeout": "connect_timeout",
     "http_response_timeout": "response_timeout",

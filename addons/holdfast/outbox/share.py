@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,7 @@ class _Wanted:
 
     def __init__(self, stat: Path) -> None:
         self._file = stat.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
         self()
 
     def __call__(self) -> float:

@@ -55,7 +55,7 @@ BROKEN = [
         "addons: [{failure_sink: {redact: {headers: [content-length]}}}]",
         ["credentials are not written to the disk"],
     ),
-    ("sidecar", "upstream: {retry: {attempts: 2}}", ["what can be mended by trying again is not kept"]),
+    ("sidecar", "upstream: {retry: {attempts: 1}}", ["what can be mended by trying again is not kept"]),
     ("sidecar", "limits: {max_response: 1}", ["an answer of the application's own is passed on"]),
     (
         "webhook",
