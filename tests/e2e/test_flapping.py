@@ -19,7 +19,8 @@ FLAPS = [
     Break("body", "fin"),
     Answer(503),
 ]
-WELL = Answer(201, [("X-Served-By", "origin")], b"served")
+WELL = Answer(201, [("X-Served-By", "origin")], b"served", hang_up=True)
+"""Without a connection that is kept: what fails on one of those is no attempt."""
 
 
 @pytest.fixture
