@@ -192,7 +192,7 @@ IDLE = (
         "10,000 connections that have asked once; hits on 8 others meanwhile.",
         holds,
         [Target("kib", 1.0, BARE, most=True), Target("p99", 20.0, most=True, unit="ms")],
-        [Contender("holdfast gateway", gateway, HIT), replace(_bare, ask=Ask("/api/users/1"))],
+        [Contender("holdfast gateway", gateway, HIT, hits=True), replace(_bare, ask=Ask("/api/users/1"))],
     ),
     Case(
         "soak",

@@ -54,10 +54,12 @@ def holds(case: Case, world: World, measured: Measured) -> None:
     """Thousands of connections that have asked once and are silent; hits meanwhile."""
     wanted = 300 if world.short else 10_000
     files = raise_file_limit(2 * wanted + SPARE_FILES)
-    count = min(wanted, (files - SPARE_FILES) // 2)
-    if count < wanted:
-        measured.notes.append(f"only {count:,} connections: the limit is {files:,} open files (ulimit -n)")
     for contender in case.contenders:
+        each = 1 if contender.hits else 2  # a hit needs no connection to the origin
+        count = min(wanted, (files - SPARE_FILES) // each)
+        if count < wanted:
+            told = f"only {count:,} connections to {contender.name}: the limit is {files:,} open files (ulimit -n)"
+            measured.notes.append(told)
         _hold(world, measured, contender, count)
 
 
