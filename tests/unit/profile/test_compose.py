@@ -45,7 +45,7 @@ def test_odd_texts_are_taken_or_refused_in_the_same_words(text: str, monkeypatch
     assert_alike(text, monkeypatch)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.text(alphabet="ab1: -\n,[]{}#&*!|>'\"%@`?\t\\~", max_size=40))
 def test_made_up_texts_are_taken_or_refused_in_the_same_words(text: str) -> None:
     """Of those that both take, every line is the same."""
@@ -78,9 +78,9 @@ def outcome(text: str) -> object:
 
 
 def plain(node: yaml.Node | None) -> object:
-    """The graph as values; of places only the line, which is what faults name."""
+    """The graph as values; of places only the line, which is what faults name. What is left out stands nowhere."""
     if isinstance(node, yaml.ScalarNode):
-        return node.tag, node.value, node.style or None, node.start_mark.line
+        return node.tag, node.value, node.style or None, node.start_mark.line if node.value else None
     if isinstance(node, yaml.MappingNode):
         return node.tag, [(plain(key), plain(value)) for key, value in node.value], node.start_mark.line
     if isinstance(node, yaml.SequenceNode):
