@@ -89,6 +89,8 @@ def test_a_line_that_is_told_without_a_record_is_the_same(
         assert [vars(record)["path"] for record in records] == ["/a b"]
     finally:
         logging.getLogger("holdfast").handlers = kept
+
+
 class Told(io.StringIO):
     """A stream that can be gone."""
 
