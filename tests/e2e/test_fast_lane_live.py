@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -190,6 +191,24 @@ async def test_what_waits_for_a_client_that_does_not_read_is_bounded(shared: Pla
             await asyncio.sleep(0.1)
             assert shared.gateway.memory() < before + 100_000_000
         sending.cancel()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_client_with_tls_gets_hits_of_its_own_scheme(shared: Place) -> None:
+    """One after the other and many at once; those without TLS have others."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    trusting.set_alpn_protocols(["http/1.1"])
+    await shared.warm("/fast")
+    before = await shared.hits()
+    async with RawClient(shared.gateway.port) as secure:
+        await secure.writer.start_tls(trusting, server_hostname="gateway.test")
+        for data, number in ((head("GET", "/fast"), 1),) * 4 + ((head("GET", "/fast") * 30, 30),):
+            await secure.send(data)
+            for _ in range(number):
+                answer = await secure.answer()
+                assert answer.body == b"fast" and "https://gateway.test/fast" in (answer.header("cache-status") or "")
+    assert await shared.hits() == before + 32
 
 
 @pytest.mark.asyncio(loop_scope="module")
