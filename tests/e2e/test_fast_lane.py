@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.e2e.lanes import KINDS, Pair, counted, difference, hits, logged, pair
 
-EXAMPLES = 100
+EXAMPLES = 150
 TIMES = 4  # each is asked: filled, answered the ordinary way and learned, then answered by the lane
 _AGENTS = ("curl/8.0", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101", "")
 _VALUES = {
@@ -156,4 +156,4 @@ def test_the_fast_lane_answers_as_the_ordinary_way_does(two: Pair, seed: int) ->
     fast = hits(two.with_lane)
     print(f"seed {seed}: {sent} answers, {fast:.0f} of them by the lane")
     assert hits(two.without) == 0
-    assert fast > sent / 10 or (fast == 0 and os.environ.get("HOLDFAST_ENGINE") == "plain")
+    assert fast > sent / 20 or (fast == 0 and os.environ.get("HOLDFAST_ENGINE") == "plain")

@@ -46,7 +46,7 @@ class Rig:
             registry=CollectorRegistry(),
             phase="serving",
             wall_clock=self.clock,
-            leg=SimpleNamespace(clock=self.clock, client=SimpleNamespace(max_header=65536)),
+            leg=SimpleNamespace(clock=self.clock, client=SimpleNamespace(max_header=65536), shortcuts=True),
             profile=SimpleNamespace(log=log),
         )
         self.lane = FastLane(self.gateway, [self.counting])
