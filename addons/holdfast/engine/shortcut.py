@@ -7,6 +7,7 @@ they are deciphered. Only while nothing else is under way on the connection: all
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mitmproxy.proxy.server import ConnectionHandler
@@ -14,6 +15,7 @@ from mitmproxy.proxy.server import ConnectionHandler
 if TYPE_CHECKING:
     from holdfast.engine.http_layer import ResilientLayer
 
+logger = logging.getLogger(__name__)
 AT_ONCE = 256 * 1024  # bytes of answers to requests that came in one piece; the others are paced
 _END = b"\r\n\r\n"
 
@@ -79,7 +81,11 @@ class Shortcut:
             end = data.find(_END) + len(_END)
             if end < len(_END):
                 break
-            answer = self._lane.answer(data[:end], tls=self.tls)
+            try:
+                answer = self._lane.answer(data[:end], tls=self.tls)
+            except Exception:  # whatever it is: the ordinary way is there
+                logger.exception("fast lane failed")
+                break
             if answer is None:
                 break
             answers += answer
