@@ -32,7 +32,7 @@ async def test_the_whole_chain_works_under_every_front_end(tmp_path: Path, front
         passed = await client.request("GET", "/api/users", [("X-Request-ID", "mine")])
         assert (passed.status, passed.body, passed.header("x-request-id")) == (200, b"ok", "mine")
         assert origin.requests[0].header("x-request-id") == "mine"
-        origin.plan = [Break("request", "reset"), Answer(body=b"second")]
+        origin.plan = [Break("body", "reset"), Answer(body=b"second")]
         assert (await client.request("GET", "/api/users")).body == b"second"
         async with origin.refusing():
             captured = await client.request("POST", "/api/users/7", body=BODY)

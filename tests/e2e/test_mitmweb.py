@@ -20,7 +20,7 @@ expect.set_options(timeout=WITHIN)
 async def test_a_capture_is_looked_at_edited_and_replayed_in_mitmweb(tmp_path: Path, browser: RealBrowser) -> None:
     """A failed POST, its mark and comment, its record, and the same request mended by hand: what the origin gets."""
     cached = Answer(body=b"[]", headers=[("Cache-Control", "max-age=60")])
-    plan = {"/api/users": [cached], "/api/users/7": [Break("request", "reset"), Answer()]}
+    plan = {"/api/users": [cached], "/api/users/7": [Break("body", "reset"), Answer()]}
     async with (
         MisbehavingOrigin(plan=plan) as origin,
         under_web(tmp_path, origin) as gateway,
