@@ -42,6 +42,9 @@ class Wire:
     def close(self) -> None:
         self.closing = True
 
+    async def drain(self) -> None:
+        """There is room."""
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         return ("127.0.0.1", 5) if name in ("peername", "sockname") else default
 
@@ -219,3 +222,28 @@ async def test_a_writer_that_is_held_up_is_waited_for(make: Callable[..., Any]) 
     connection.transports = {SERVER: ConnectionIO(writer=slow)}
     await connection.drain_writers()
     assert drained == [True]
+
+
+async def test_a_client_that_has_gone_before_it_is_read_is_seen_off() -> None:
+    """All it said, and its end, are there when it is first read; its hooks come in order, and nothing is left."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    master, seen = Master(Options()), list[str]()
+    master.options.add_option("tcp_timeout", int, 600, "")
+    addon = SimpleNamespace(
+        name="seeing",
+        client_connected=lambda _: seen.append("connected"),
+        client_disconnected=lambda _: seen.append("disconnected"),
+    )
+    master.addons.add(addon)
+    dispatch_by_table(master)
+    reader: Any = asyncio.StreamReader()
+    reader.feed_data(b"GET / HTTP/1.1\r\n\r\n")
+    reader.feed_eof()
+    connection = InlineConnection(master, reader, Wire(), master.options, ProxyMode.parse("reverse:http://127.0.0.1:1"))
+    layer: Any = Scripted({events.ConnectionClosed: lambda event: [commands.CloseConnection(event.connection)]})
+    connection.layer = layer
+    async with asyncio.timeout(10):
+        await connection.handle_client()
+    assert seen == ["connected", "disconnected"]
+    assert layer.seen == ["Start", "DataReceived", "ConnectionClosed", "+CloseConnection"]
+    assert connection.transports == {}

@@ -192,6 +192,16 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
 
     # -- sockets ----------------------------------------------------------------------------------------------------
 
+    async def handle_connection(self, connection: Connection) -> None:
+        """As stock. A client that has said all and gone before it is first read must not be through with at once.
+
+        mitmproxy notes the task of a connection when that first waits, and finds no connection then. Stock is saved
+        by its hooks, which wait.
+        """
+        if connection is self.client:
+            await asyncio.sleep(0)
+        await super().handle_connection(connection)
+
     async def drain_writers(self) -> None:
         """As stock, but nothing is waited for where nothing is held up."""
         for io in self.transports.values():
