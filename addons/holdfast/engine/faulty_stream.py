@@ -338,6 +338,7 @@ class FaultyStream(ResilientStream):
         while (left := until - clock()) > 0:
             reply = yield Pause(left)
             if reply == "gone":
+                self._drop_stale_events()  # what of the answer has come meanwhile: its beginning is not passed on
                 return False
             if reply == "late":
                 if attempt is None:
