@@ -46,7 +46,7 @@ async def test_the_client_decides_what_is_agreed_on_with_a_server_that_speaks_bo
 
 
 async def test_streams_take_turns_on_connections_of_http_1(tmp_path: Path) -> None:
-    """Stock opens one for each request of an HTTP/2 client. One after the other they share one; 32 idle ones are kept."""
+    """Stock opens one for each request of an HTTP/2 client. One after the other they share one; 32 are kept."""
     async with between(tmp_path, "http/1.1") as (gateway, origin), client_of(gateway, "h2") as client:
         for _ in range(100):
             assert (await client.get("/")).text == "ok"
