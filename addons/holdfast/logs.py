@@ -23,9 +23,17 @@ _ENDS_A_VALUE = re.compile(r'[ "=]')
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "client", "taskName"}
 
 
+_of_the_process: dict[str, object] = {}
+
+
+def add_to_lines(**fields: object) -> None:
+    """Every line of this process has these from now on."""
+    _of_the_process.update(fields)
+
+
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What was given by `extra=`."""
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    """What every line has, and what was given by `extra=`."""
+    return {**_of_the_process, **{key: value for key, value in vars(record).items() if key not in _STANDARD}}
 
 
 class JsonLines(logging.Formatter):
@@ -38,7 +46,7 @@ class JsonLines(logging.Formatter):
     def line(self, logger: str, message: str, fields: Mapping[str, object]) -> str:
         """At INFO, now; as `format` writes a record with these fields."""
         head = {"time": self.time(time.time()), "level": "info", "logger": logger, "message": message}
-        return json.dumps({**head, **fields}, default=str, ensure_ascii=False)
+        return json.dumps({**head, **_of_the_process, **fields}, default=str, ensure_ascii=False)
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -68,7 +76,7 @@ class HumanLines(logging.Formatter):
 
     def line(self, logger: str, message: str, fields: Mapping[str, object]) -> str:
         """At INFO, now; as `format` writes a record with these fields. The logger is not shown."""
-        return f"{self.time(time.time())} INFO {message}{_shown(fields)}".rstrip()
+        return f"{self.time(time.time())} INFO {message}{_shown({**_of_the_process, **fields})}".rstrip()
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{self.time(record.created)} {record.levelname} {_told(record)}"
@@ -217,7 +225,7 @@ def _only_lines(logger: logging.Logger) -> Lines | None:
     takers = [each for each in _handlers(logger) if not isinstance(each, EventLog)]
     if len(takers) != 1 or type(takers[0]) is not Lines or logger.filters or takers[0].filters:
         return None
-    return takers[0]
+    return takers[0] if logging.getLogRecordFactory() is logging.LogRecord else None
 
 
 def _handlers(logger: logging.Logger) -> list[logging.Handler]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from holdfast.admin.listener import admin_sockets
 from holdfast.errors import ProfileError
 from holdfast.garbage import before_forks, in_worker
-from holdfast.logs import set_up_logs
+from holdfast.logs import add_to_lines, set_up_logs
 from holdfast.policy.endpoint import parse_listen
 from holdfast.profile.settings import Profile
 from holdfast.source import ProfileSource
@@ -58,7 +58,7 @@ def run_workers(count: int, source: ProfileSource, profile: Profile, serve: Serv
 
     def work(place: Place) -> int:
         in_worker()
-        _sign_logs(place.number)
+        add_to_lines(worker=place.number)
         for each in kept:
             each.close()
         return serve(source, holds, Worker(place))
@@ -83,15 +83,3 @@ def run_workers(count: int, source: ProfileSource, profile: Profile, serve: Serv
         importlib.import_module(module)
     before_forks()
     return Supervisor(Crew(count, admin, work), renew, lambda: float(holds.shutdown_grace)).run()
-
-
-def _sign_logs(number: int) -> None:
-    """Every line says which worker has written it."""
-    made = logging.getLogRecordFactory()
-
-    def signed(*args: object, **fields: object) -> logging.LogRecord:
-        record = made(*args, **fields)
-        record.worker = number
-        return record
-
-    logging.setLogRecordFactory(signed)
