@@ -36,6 +36,11 @@ async def post(client: RawClient, path: str, body: bytes) -> str:
 # -- captures -------------------------------------------------------------------------------------------------------
 
 
+async def _health_tells(gateway: Gateway, pending: int) -> bool:
+    health = (await gateway.admin("/health")).json()
+    return (health["outbox"]["pending"], health["replayer"]["status"]) == (pending, "ok")
+
+
 async def test_captures_of_one_key_are_replayed_in_their_order_whichever_worker_took_them(tmp_path: Path) -> None:
     """One worker replays for all. A live request does not overtake either: `order: true` looks into every outbox."""
     async with Origin() as origin:
@@ -48,8 +53,7 @@ async def test_captures_of_one_key_are_replayed_in_their_order_whichever_worker_
                 ids = [await post(pair[turn], "/key/a", str(n).encode()) for n, turn in enumerate(turns)]
                 listed = await gateway.captures("--limit", "1000")
                 assert {each["id"] for each in listed} == set(ids)
-                health = (await gateway.admin("/health")).json()
-                assert (health["outbox"]["pending"], health["replayer"]["status"]) == (len(ids), "ok")
+                await until(lambda: _health_tells(gateway, len(ids)), what="the health page, a second late")
                 await origin.start()
                 ids += [await _behind(pair[n % 2], ids) for n in range(2)]
                 await until(lambda: len(origin.replays()) >= len(ids), within=30, what="all to be replayed")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from holdfast.logs import HumanLines, JsonLines, line_maker, set_up_logs, tell
+from holdfast.logs import HumanLines, JsonLines, add_to_lines, line_maker, set_up_logs, tell
 from holdfast.profile.settings import LogSettings
 
 
@@ -199,3 +199,22 @@ async def test_whoever_else_listens_gets_records(stream: Told) -> None:
     finally:
         access.removeHandler(own)
     assert [vars(each)["request_id"] for each in heard] == ["one"] and "one" in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_what_every_line_of_a_process_has_is_in_each(
+    form: Literal["human", "json"], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way it is written: with a record, without one, or put together from pieces."""
+    monkeypatch.setattr("holdfast.logs._of_the_process", {})
+    add_to_lines(worker=2)
+    logger, kept = logging.getLogger("holdfast.told"), logging.getLogger("holdfast").handlers
+    try:
+        set_up_logs(LogSettings(format=form))
+        logger.info("done", extra={"path": "/"})
+        tell(logger, "done", {"path": "/"})
+    finally:
+        logging.getLogger("holdfast").handlers = kept
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(("worker=2 path=/" if form == "human" else '"worker": 2, "path": "/"') in line for line in lines)
