@@ -22,6 +22,16 @@ def record(message: str, **fields: object) -> logging.LogRecord:
     return made
 
 
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Afterwards the log goes where it went before."""
+    root = logging.getLogger("holdfast")
+    handlers, propagate, level = root.handlers, root.propagate, root.level
+    yield
+    root.handlers, root.propagate = handlers, propagate
+    root.setLevel(level)
+
+
 def test_a_json_line_is_one_object_with_the_fields() -> None:
     """One line per event, for collectors."""
     line = JsonLines().format(record("request", route="user", status=200, path="/a\nb"))
@@ -55,15 +65,9 @@ def test_the_event_log_of_a_front_end_gets_the_fields_but_no_requests() -> None:
     told: list[logging.LogRecord] = []
     events = logging.Handler()
     events.handle = lambda record: told.append(record) or True  # type: ignore[method-assign,func-returns-value]
-    root = logging.getLogger("holdfast")
-    before = root.handlers, root.propagate, root.level
-    try:
-        set_up_logs(LogSettings(), events, to_stderr=False)
-        logging.getLogger("holdfast.access").info("request", extra={"route": "user"})
-        logging.getLogger("holdfast.live").warning("100% refused", extra={"fault": "a b"})
-    finally:
-        root.handlers, root.propagate = before[:2]
-        root.setLevel(before[2])
+    set_up_logs(LogSettings(), events, to_stderr=False)
+    logging.getLogger("holdfast.access").info("request", extra={"route": "user"})
+    logging.getLogger("holdfast.live").warning("100% refused", extra={"fault": "a b"})
     assert [(each.getMessage(), each.levelno) for each in told] == [('100% refused fault="a b"', logging.WARNING)]
 
 
@@ -72,23 +76,18 @@ def test_a_line_that_is_told_without_a_record_is_the_same(
     form: Literal["human", "json"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever is in its fields; and where somebody else listens, there is a record."""
-    logger, kept = logging.getLogger("holdfast.told"), logging.getLogger("holdfast").handlers
+    logger = logging.getLogger("holdfast.told")
     fields = {"path": "/a b", "status": 200, "reason": "", "forged": "x\ny=1", "none": None, "odd": "\u00e4\u2028"}
-    try:
-        set_up_logs(LogSettings(format=form))
-        logger.info("request", extra=fields)
-        tell(logger, "request", fields)
-        one, other = (
-            re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "", line) for line in capsys.readouterr().err.strip().split("\n")
-        )
-        assert one == other
-        records: list[logging.LogRecord] = []
-        logging.getLogger("holdfast").addHandler(listener := logging.Handler())
-        listener.emit = records.append  # type: ignore[method-assign]
-        tell(logger, "request", fields)
-        assert [vars(record)["path"] for record in records] == ["/a b"]
-    finally:
-        logging.getLogger("holdfast").handlers = kept
+    set_up_logs(LogSettings(format=form))
+    logger.info("request", extra=fields)
+    tell(logger, "request", fields)
+    one, other = (re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "", line) for line in capsys.readouterr().err.strip().split("\n"))
+    assert one == other
+    records: list[logging.LogRecord] = []
+    logging.getLogger("holdfast").addHandler(listener := logging.Handler())
+    listener.emit = records.append  # type: ignore[method-assign]
+    tell(logger, "request", fields)
+    assert [vars(record)["path"] for record in records] == ["/a b"]
 
 
 class Told(io.StringIO):
@@ -111,13 +110,9 @@ class Told(io.StringIO):
 
 
 @pytest.fixture
-def stream() -> Iterator[Told]:
-    """Where the log may go; afterwards it goes where it went before."""
-    root = logging.getLogger("holdfast")
-    before = root.handlers, root.propagate, root.level
-    yield Told()
-    root.handlers, root.propagate = before[:2]
-    root.setLevel(before[2])
+def stream() -> Told:
+    """Where the log may go."""
+    return Told()
 
 
 FIELDS: dict[str, object] = {
@@ -208,13 +203,10 @@ def test_what_every_line_of_a_process_has_is_in_each(
     """Whichever way it is written: with a record, without one, or put together from pieces."""
     monkeypatch.setattr("holdfast.logs._of_the_process", {})
     add_to_lines(worker=2)
-    logger, kept = logging.getLogger("holdfast.told"), logging.getLogger("holdfast").handlers
-    try:
-        set_up_logs(LogSettings(format=form))
-        logger.info("done", extra={"path": "/"})
-        tell(logger, "done", {"path": "/"})
-    finally:
-        logging.getLogger("holdfast").handlers = kept
+    logger = logging.getLogger("holdfast.told")
+    set_up_logs(LogSettings(format=form))
+    logger.info("done", extra={"path": "/"})
+    tell(logger, "done", {"path": "/"})
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(("worker=2 path=/" if form == "human" else '"worker": 2, "path": "/"') in line for line in lines)
