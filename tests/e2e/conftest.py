@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from holdfast.testing import Certificate, self_signed
 from tests.e2e.bench import Bench
 from tests.e2e.browser import RealBrowser, open_browser
 from tests.e2e.harness import environment, until
@@ -77,6 +78,12 @@ async def sample(tmp_path: Path) -> AsyncIterator[SampleOrigin]:
         yield origin
     finally:
         await origin.stop()
+
+
+@pytest.fixture(scope="module")
+def certificate() -> Certificate:
+    """For TLS upstreams."""
+    return self_signed()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 import pytest_asyncio
 
-from holdfast.testing import Answer, Certificate, GrpcAnswer, MisbehavingOrigin, Protocol, Received, self_signed
+from holdfast.testing import Answer, Certificate, GrpcAnswer, MisbehavingOrigin, Protocol, Received
 from tests.e2e import matrix, raw
 from tests.e2e.harness import ROOT, Gateway, addon, profile, until
 from tests.e2e.matrix import Cell, Row
@@ -225,12 +225,6 @@ def profile_of(kind: Kind, url: str, ca_file: str | None) -> dict[str, Any]:
     return addon(
         addon(made, "router", routes=routes), "failure_sink", spool={"max_body": "1MiB"} if kind.spool else None
     )
-
-
-@pytest.fixture(scope="module")
-def certificate() -> Certificate:
-    """For upstreams with TLS."""
-    return self_signed()
 
 
 @pytest_asyncio.fixture(params=KINDS, ids=lambda kind: kind.name, scope="module", loop_scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from holdfast.testing import Answer, Break, Certificate, MisbehavingOrigin, Received, Step, self_signed
+from holdfast.testing import Answer, Break, Certificate, MisbehavingOrigin, Received, Step
 from tests.e2e import raw
 from tests.e2e.harness import Gateway, profile, until
 from tests.e2e.test_http2 import http2_client
@@ -34,12 +34,6 @@ class Hooks:
         before = server.timestamp_start <= server.timestamp_tcp_setup < flow.timestamp_start
         flow.response.headers["x-opened-before"] = str(before)
 """
-
-
-@pytest.fixture(scope="module")
-def certificate() -> Certificate:
-    """For TLS upstreams."""
-    return self_signed()
 
 
 @pytest_asyncio.fixture(params=["plaintext", "tls"], scope="module", loop_scope="module")

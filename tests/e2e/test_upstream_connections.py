@@ -58,12 +58,6 @@ def check_envelope(envelope: dict[str, Any], answer: raw.Answer, method: str, to
     assert [attempt["error"] for attempt in envelope["attempts"]] == [token] * attempts
 
 
-@pytest.fixture(scope="module")
-def certificate() -> Certificate:
-    """For TLS upstreams."""
-    return self_signed()
-
-
 @pytest_asyncio.fixture(params=["plaintext", "tls"], scope="module", loop_scope="module")
 async def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
