@@ -11,7 +11,7 @@ from __future__ import annotations
 import h11
 from h11._readers import ChunkedReader
 from mitmproxy.connection import ConnectionState
-from mitmproxy.http import Response
+from mitmproxy.http import Request, Response
 from mitmproxy.net.http import status_codes
 from mitmproxy.net.http.http1 import assemble_response_head, read_request_head
 from mitmproxy.proxy import commands, events
@@ -34,11 +34,12 @@ from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
-from holdfast.engine.framing import size_of, stays_open
+from holdfast.engine.framing import is_plain_http1, size_of, stays_open
 from holdfast.engine.leg import Leg
 from holdfast.engine.lingering import Lingering, peer_of
 from holdfast.engine.request_head import HeadBuffer, lines_of
 from holdfast.engine.timers import OF_THE_CONNECTION, Alarm, TimerFired
+from holdfast.engine.whole import WholeRequest, WholeResponse
 from holdfast.policy.request_faults import (
     BAD_BODY,
     CANNOT_PASS,
@@ -67,6 +68,7 @@ class ClientHttp1(Http1Server):
         self._flooded = False  # it has sent more behind its request than is kept
         self._lingering = Lingering(self.conn, self._alarm)
         self.head = b""  # of the last request, as it came
+        self.in_one_piece = False  # whether whoever hears of requests takes them so
 
     def handle_event(self, event: events.Event) -> CommandGenerator[None]:
         """As stock. It never waits for a reply, so there is nothing to be paused."""
@@ -110,10 +112,16 @@ class ClientHttp1(Http1Server):
         if isinstance(event, events.ConnectionClosed):
             yield from self._close()
             return
+        # One after the other, and not one within the other: there may be thousands in one piece.
+        while (yield from self._read_request(event)):
+            pass
+
+    def _read_request(self, event: events.ConnectionEvent) -> CommandGenerator[bool]:
+        """Whether it has been answered already, and more has come."""
         head = self.buf.maybe_extract_head()
         if head is None:
             yield from self._await_header()
-            return
+            return False
         self.end_header()
         self.head = head
         fault = HEADER_TOO_LARGE if len(head) > self._leg.client.max_header else http1_fault(head)
@@ -125,14 +133,25 @@ class ClientHttp1(Http1Server):
                 fault = UNREADABLE
         if fault:
             yield from self._refuse_request(fault, head)
-            return
+            return False
         assert self.request
+        if self.in_one_piece and size is not None and 0 <= size <= len(self.buf):
+            return (yield from self._receive_whole(self.request, size))
         yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, size == 0))
         if self.state == self.read_headers:  # else it has been refused
             reader = make_body_reader(size)
             self.body_reader = Chunks() if isinstance(reader, ChunkedReader) else reader  # type: ignore[assignment]
             self.state = self.read_body
             yield from self.state(event)
+        return False
+
+    def _receive_whole(self, request: Request, size: int) -> CommandGenerator[bool]:
+        content = bytes(self.buf.maybe_extract_at_most(size) or b"") if size else b""
+        self.state = self.read_body
+        yield ReceiveHttp(WholeRequest(self.stream_id, request, content))
+        if self.state == self.read_body:
+            yield from self.mark_done(request=True)
+        return self.state == self.read_headers and bool(self.buf)
 
     def _await_header(self) -> CommandGenerator[None]:
         if self._finished:
@@ -169,6 +188,8 @@ class ClientHttp1(Http1Server):
         elif ended:
             yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
             yield from self.mark_done(request=True)
+            if self.state == self.read_headers and self.buf:
+                yield from self.state(events.DataReceived(self.conn, b""))
 
     def _take_body(self, *, ended: bool) -> tuple[bytes, bool, h11.ProtocolError | None]:
         """What there is of it, whether it is whole, and what is wrong. `ended`: nothing more will come."""
@@ -211,7 +232,10 @@ class ClientHttp1(Http1Server):
             self._flooded, self.buf = True, HeadBuffer()
 
     def mark_done(self, *, request: bool = False, response: bool = False) -> CommandGenerator[None]:
-        """As stock; the connection also ends where nothing more can come, or what came has been thrown away."""
+        """As stock; the connection also ends where nothing more can come, or what came has been thrown away.
+
+        Who has read the end of a request looks after what has come behind it.
+        """
         both = (request or self.request_done) and (response or self.response_done)
         if both and self._flooded:
             yield from self._close()
@@ -221,7 +245,7 @@ class ClientHttp1(Http1Server):
             self.request = self.response = None
             self.stream_id += 2
             self.state = self.read_headers
-            if self.buf:
+            if self.buf and response:
                 yield from self.state(events.DataReceived(self.conn, b""))
         else:
             yield from super().mark_done(request=request, response=response)
@@ -241,6 +265,9 @@ class ClientHttp1(Http1Server):
         if isinstance(event, ResponseProtocolError):
             yield from self._break_off(event)
             return
+        if type(event) is WholeResponse:
+            yield from self._send_whole(event)
+            return
         if isinstance(event, ResponseHeaders):
             assert self.request
             if event.response.status_code == 100:
@@ -250,6 +277,17 @@ class ClientHttp1(Http1Server):
                 event.stream_id, framed(event.response, self.request.http_version, event.end_stream), event.end_stream
             )
         yield from super().send(event)
+
+    def _send_whole(self, event: WholeResponse) -> CommandGenerator[None]:
+        response = event.response
+        plain = is_plain_http1(response.data) and response.data.status_code >= 200
+        if not plain or not self.request or self.request.data.http_version != b"HTTP/1.1":
+            for part in event.parts():
+                yield from self.send(part)
+            return
+        self.response = response
+        yield commands.SendData(self.conn, assemble_response_head(response) + event.content)
+        yield from self.mark_done(response=True)
 
     def _interim(self, answer: Response) -> CommandGenerator[None]:
         """HTTP/1.0 knows none (RFC 9110, section 15.2)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from mitmproxy.connection import Connection
@@ -20,6 +21,7 @@ class GetUpstream(GetHttpConnection):
 
     kept = False
     turn = False  # it has waited for its turn, and that has come
+    sought = False  # there is no kept one, as was found out just now
 
     def __init__(self, endpoint: Endpoint, *, http2: bool, careful: bool = False, new: bool = False) -> None:
         super().__init__(endpoint.address, endpoint.tls, None)
@@ -40,6 +42,19 @@ class AbandonAttempt(commands.ConnectionCommand):
         super().__init__(connection)
         self.stream_id = stream_id
         self.waited = waited
+
+
+class Rest(commands.Command):
+    """To the connection's handler: addons have been asked of `hook`, and `rest` is to be waited for before it is over.
+
+    The reply is a `HookCompleted`.
+    """
+
+    blocking = True
+
+    def __init__(self, hook: commands.StartHook, rest: Awaitable[None]) -> None:
+        self.hook = hook
+        self.rest = rest
 
 
 class Pause(commands.Command):

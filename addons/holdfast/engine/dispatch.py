@@ -26,7 +26,7 @@ from mitmproxy.master import Master
 
 mitmproxy_log = logging.getLogger("mitmproxy.addonmanager")  # where its users look for it
 type Handler = Callable[..., Any]
-type Steps = Generator[Awaitable[Any], None, Any]
+type Steps = Generator[Awaitable[Any], None, None]
 type Groups = tuple[tuple[Handler, ...], ...]  # one for each addon at the top level that has any
 
 
@@ -66,15 +66,36 @@ class HookTable:
 
     async def handle_lifecycle(self, event: Hook) -> None:
         """The event, and after one about a flow the news that it has changed."""
-        await finish(self.lifecycle(event))
+        await finish(self._lifecycle(self.groups(type(event)), event.args()))
 
-    def lifecycle(self, event: Hook) -> Steps:
-        """The same in steps: what one gives out is to be waited for before the next. Ends with what it is about."""
-        arguments = event.args()
-        yield from self._asked(self.groups(type(event)), arguments)
+    def at_once(self, kind: type[Hook], subject: object) -> Awaitable[None] | None:
+        """As `handle_lifecycle` for an event that is about one `subject`, on the spot.
+
+        None: everybody has been asked. Else one of them has something to wait for, and this is the rest.
+        """
+        groups = self.groups(kind)
+        for place, group in enumerate(groups):
+            handlers = iter(group)
+            try:
+                for handler in handlers:
+                    result = handler(subject)
+                    if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
+                        first = (_giving(result), *handlers)
+                        return finish(self._lifecycle((first, *groups[place + 1 :]), [subject]))
+            except AddonHalt:
+                break
+            except OptionsError:
+                raise
+            except Exception as error:  # noqa: BLE001  # an addon's, whatever it is
+                _report(error, "at_once")
+        if isinstance(subject, flow.Flow) and (told := self.groups(UpdateHook)):
+            return finish(self._asked(told, [[subject]]))
+        return None
+
+    def _lifecycle(self, groups: Groups, arguments: list[Any]) -> Steps:
+        yield from self._asked(groups, arguments)
         if isinstance(arguments[0], flow.Flow) and (told := self.groups(UpdateHook)):
             yield from self._asked(told, [[arguments[0]]])
-        return arguments[0]
 
     def _asked(self, groups: Groups, arguments: list[Any]) -> Steps:
         for group in groups:
@@ -88,9 +109,7 @@ class HookTable:
             except OptionsError:
                 raise
             except Exception as error:  # noqa: BLE001  # an addon's, whatever it is
-                _, _, trace = sys.exc_info()
-                told = (type(error), error, cut_traceback(cut_traceback(trace, "_asked"), "finish"))
-                mitmproxy_log.error(f"Addon error: {error}", exc_info=told)  # mitmproxy's own words
+                _report(error, "_asked")
 
     def _look_at_the_chain(self) -> None:
         chain = self._manager.chain
@@ -112,10 +131,10 @@ class HookTable:
                 yield tuple(group)
 
 
-async def finish(steps: Steps, begun: Awaitable[Any] | None = None) -> None:
-    """Take all the steps that are left, `begun` first: what an earlier one is waiting for."""
+async def finish(steps: Steps) -> None:
+    """Take all the steps."""
     try:
-        awaited = begun or next(steps)
+        awaited = next(steps)
         while True:
             try:
                 await awaited
@@ -125,6 +144,17 @@ async def finish(steps: Steps, begun: Awaitable[Any] | None = None) -> None:
                 awaited = next(steps)
     except StopIteration:
         return
+
+
+def _giving(begun: Awaitable[Any]) -> Handler:
+    """One that has been asked already."""
+    return lambda *_: begun
+
+
+def _report(error: Exception, asked_in: str) -> None:
+    _, _, trace = sys.exc_info()
+    told = (type(error), error, cut_traceback(cut_traceback(trace, asked_in), "finish"))
+    mitmproxy_log.error(f"Addon error: {error}", exc_info=told)  # mitmproxy's own words
 
 
 def _raising(error: AddonManagerError) -> Handler:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from mitmproxy.http import HTTPFlow
+from mitmproxy.http import HTTPFlow, Response
 from mitmproxy.proxy.layers.http import ResponseProtocolError
 
 from holdfast.engine.upstream_http2 import NOT_PROCESSED
 from holdfast.policy import failure
-from holdfast.policy.failure import Failure
+from holdfast.policy.failure import GATEWAY_STATUSES, Failure
+from holdfast.policy.grpc import UNAVAILABLE, is_grpc
 
 CLOSED = "server closed connection"
 """What mitmproxy says of an HTTP/1 connection that has ended before a byte of the response."""
@@ -39,3 +40,17 @@ def _failure(text: str, headers_seen: bool) -> Failure:
     if headers_seen and any(word in text for word in ("peer", "closed", "incomplete", "stream reset", NOT_PROCESSED)):
         return Failure("http_response_incomplete", "the upstream broke off the response body")
     return Failure("http_protocol_error", text[:300])
+
+
+def is_endless(response: Response) -> bool:
+    """Whether its body may be a stream of events without an end, each of which is to arrive at once."""
+    kind = response.headers.get("content-type", "")
+    return kind.startswith("text/event-stream") or is_grpc(kind)
+
+
+def is_gateway_failure(response: Response, trailers_only: bool) -> bool:
+    """Whether it says that a server behind this one, or the call itself, has failed in a way that may pass."""
+    if response.status_code in GATEWAY_STATUSES:
+        return True
+    unavailable = response.headers.get("grpc-status") == str(UNAVAILABLE)
+    return trailers_only and unavailable and is_grpc(response.headers.get("content-type", ""))

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sized
 from functools import lru_cache
 
-from mitmproxy.http import Request, Response
+from mitmproxy.http import MessageData, Request, Response
 from mitmproxy.net.http.http1 import expected_http_body_size
 from mitmproxy.options import Options
 from mitmproxy.utils.human import parse_size
 
 _DECISIVE = frozenset({b"content-length", b"transfer-encoding"})
 _MOST_DIGITS = 15
+_LENGTH = len("transfer-encoding")
 _bytes = lru_cache(maxsize=16)(parse_size)
 
 
@@ -55,6 +56,16 @@ def stays_open(request: Request, response: Response) -> bool:
         elif lower in _DECISIVE or (lower == b"connection" and value.lower() != b"keep-alive"):
             return False
     return framed == 1
+
+
+def is_plain_http1(message: MessageData) -> bool:
+    """Whether it can be written out as it is, header and body: neither of another HTTP, nor in chunks."""
+    if message.http_version != b"HTTP/1.1":
+        return False
+    for name, _ in message.headers.fields:  # asked of every message: a loop is quicker than a generator
+        if len(name) == _LENGTH and name.lower() == b"transfer-encoding":
+            return False
+    return True
 
 
 def _is_plain(number: bytes) -> bool:

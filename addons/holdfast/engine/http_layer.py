@@ -1,14 +1,11 @@
-"""The HTTP layer of one client connection: stock, but for streams of ours and the connections they use.
-
-An attempt that is abandoned leaves nothing behind: an HTTP/1 connection is dropped from `connections` at once, an
-HTTP/2 stream is reset, so that nothing of it can reach the next attempt.
-"""
+"""The HTTP layer of one client connection: stock, but for streams of ours and the connections they use."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.connection import Connection, Server
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
@@ -17,8 +14,6 @@ from mitmproxy.proxy.layers.http import (
     GetHttpConnection,
     GetHttpConnectionCompleted,
     HttpEvent,
-    HttpLayer,
-    HTTPMode,
     RegisterHttpConnection,
     RequestData,
     RequestHeaders,
@@ -33,45 +28,45 @@ from holdfast.engine.client_http1 import ClientHttp1
 from holdfast.engine.client_http2 import PREFACE, ClientHttp2
 from holdfast.engine.commands import (
     AbandonAttempt,
-    AttemptAbandoned,
     GetUpstream,
     Pause,
     PauseEnded,
     PeerTook,
+    Rest,
     TurnCame,
 )
-from holdfast.engine.connections import UpstreamConnection, asks_for_http2, no_backlog, open_upstream
 from holdfast.engine.faulty_stream import FaultyStream
 from holdfast.engine.leg import Leg
-from holdfast.engine.pacing import has_ended, is_slow
+from holdfast.engine.pacing import is_slow
+from holdfast.engine.server_side import ServerSide
 from holdfast.engine.shortcut import Shortcut
 from holdfast.engine.stream import ResilientStream
 from holdfast.engine.timers import OF_THE_CONNECTION, TimerFired
 from holdfast.engine.upstream_http1 import UpstreamHttp1
 from holdfast.engine.upstream_http2 import UpstreamHttp2
+from holdfast.engine.whole import WholeRequest
+from holdfast.engine.whole_stream import WholeStream
 from holdfast.engine.windows import LOW, STREAM_WINDOW
 from holdfast.policy.failure import NO_TURN
 
 if TYPE_CHECKING:
     from mitmproxy.proxy.layer import Layer
 
-    from holdfast.engine.keepalive.sharing import Share
 
+_DONE = (None,)  # the reply to a hook
 _OF_THE_LAYER = (DropStream, GetHttpConnection, RegisterHttpConnection, AbandonAttempt, Pause)
 
 
-class ResilientLayer(HttpLayer):
+class ResilientLayer(ServerSide):
     """`HttpLayer` for reverse mode whose streams retry, time out and answer for a dead upstream."""
 
     def __init__(self, context: Context, leg: Leg) -> None:
-        super().__init__(context, HTTPMode.transparent)
-        self.leg = leg
-        self.share: Share | None = None  # of the connections to servers, where clients share them
-        self._upstreams: dict[Server, UpstreamConnection] = {}
+        super().__init__(context, leg)
         self._pauses: dict[FaultyStream, Pause] = {}
         self._first = b""  # of a client that has not said yet which HTTP it speaks
         self._undecided = False
         self.shortcut: Shortcut | None = None  # of this connection, if there is one
+        self.ask: Callable[[commands.StartHook], Rest | None] | None = None  # the addons, on the spot
 
     # -- the client -------------------------------------------------------------------------------------------------
 
@@ -106,7 +101,8 @@ class ResilientLayer(HttpLayer):
         if client.alpn == b"h2":
             self.connections[client] = ClientHttp2(self.context.fork(), self.leg, self._towards_server)
         else:
-            self.connections[client] = ClientHttp1(self.context.fork(), self.leg)
+            self.connections[client] = http1 = ClientHttp1(self.context.fork(), self.leg)
+            http1.in_one_piece = self.ask is not None
             self._undecided = True
         yield from super()._handle_event(events.Start())
 
@@ -165,8 +161,10 @@ class ResilientLayer(HttpLayer):
 
     def make_stream(self, stream_id: int) -> CommandGenerator[None]:
         """A stream of ours for a new request."""
-        made = FaultyStream if self.leg.faults else ResilientStream
+        made = FaultyStream if self.leg.faults else WholeStream if self.ask else ResilientStream
         stream = made(self.context.fork(), stream_id, self.leg)
+        if self.ask:
+            stream.at_once = self._at_once
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -205,133 +203,28 @@ class ResilientLayer(HttpLayer):
                 self._pauses[child] = command
                 child.pause_alarm.arm(command.seconds)
 
+    def _at_once(self, command: commands.Command) -> object:
+        if isinstance(command, commands.StartHook):
+            assert self.ask
+            return self.ask(command) or _DONE
+        if type(command) is GetUpstream and not (self.share and self.share.pool.bounded):
+            server = self._kept(command)
+            command.sought = True
+            return ((server, None),) if server else command
+        return command
+
     def _received(self, event: HttpEvent) -> CommandGenerator[None]:
-        if type(event) is RequestHeaders:
+        if type(event) is WholeRequest and self.leg.faults:
+            for part in event.parts():
+                yield from self._received(part)
+            return
+        if type(event) is RequestHeaders or type(event) is WholeRequest:
             yield from self.make_stream(event.stream_id)
         stream = self.streams.get(event.stream_id)
         if stream is not None:  # else it has ended already
             yield from self.event_to_child(stream, event)
             if isinstance(event, RequestProtocolError) and isinstance(stream, FaultyStream):
                 yield from self._end_pause(stream, "gone")
-
-    # -- the servers ------------------------------------------------------------------------------------------------
-
-    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> CommandGenerator[None]:
-        """A kept connection to the server that is wanted, or one that is being opened and can be shared, or a new one.
-
-        Stock opens a new connection for each request of an HTTP/2 client to an HTTP/1 server, and hands the error of
-        an earlier failure out again.
-        """
-        assert isinstance(event, GetUpstream)
-        self._forget_closed()
-        if self.share and self.share.must_wait(event):
-            return
-        # The one used last is the least likely to have been closed by the server meanwhile.
-        for server, upstream in () if event.new else reversed(self._upstreams.items()):
-            if upstream.leads_to(event) and upstream.free and self._usable(server, upstream, event):
-                self._upstreams[server] = self._upstreams.pop(server)
-                event.kept = True
-                yield from self._complete(event, server, None)
-                return
-            if upstream.leads_to(event) and upstream.shared and server in self.waiting_for_establishment:
-                self.waiting_for_establishment[server].append(event)
-                return
-        offer_http2 = self.context.client.alpn == b"h2"
-        taken = None
-        if self.share and not event.new:
-            taken = self.share.take(event, asks_for_http2(event, offer_http2=offer_http2))
-        if taken:
-            event.kept = True
-            yield from self._complete(event, taken, None)
-            return
-        server, outermost, upstream = open_upstream(
-            self.context.fork(),
-            event,
-            offer_http2=offer_http2,
-            clock=self.leg.clock,
-            backlog=self.towards_client,
-        )
-        self._upstreams[server] = upstream
-        self.connections[server] = outermost
-        self.waiting_for_establishment[server].append(event)
-        yield from self.event_to_child(outermost, events.Start())
-
-    def register_connection(self, command: RegisterHttpConnection) -> CommandGenerator[None]:
-        """It is open, or has failed: tell those who wait. Nobody does any more: close it."""
-        server = command.connection
-        assert isinstance(server, Server)
-        waiting = self.waiting_for_establishment.pop(server, [])
-        if command.err:
-            self._upstreams.pop(server, None)
-            self.connections.pop(server, None)
-        elif not waiting:
-            yield from self._close(server)
-        for number, wanted in enumerate(waiting):
-            if command.err or number == 0 or self._upstreams[server].free:
-                yield from self._complete(wanted, server, command.err)
-            else:
-                yield from self.get_connection(wanted)
-
-    def _complete(self, wanted: GetHttpConnection, server: Server, err: str | None) -> CommandGenerator[None]:
-        stream = self.command_sources.pop(wanted)
-        reply = (None, err) if err else (server, None)
-        yield from self.event_to_child(stream, GetHttpConnectionCompleted(wanted, reply))
-
-    def _usable(self, server: Server, upstream: UpstreamConnection, wanted: GetUpstream) -> bool:
-        """Unless the server has closed it, which the event loop will say in a moment."""
-        if self.share:
-            return self.share.use(upstream, wanted)
-        return not (isinstance(upstream.http, UpstreamHttp1) and has_ended(server, self.context.client.id))
-
-    def stack_of(self, server: Connection) -> tuple[Layer, UpstreamConnection] | None:
-        """The ends of the layers of this connection, if it is one to a server of ours."""
-        upstream = self._upstreams.get(server) if isinstance(server, Server) else None
-        return (self.connections[server], upstream) if upstream and server in self.connections else None
-
-    def upstreams(self) -> list[UpstreamConnection]:
-        """All connections to servers."""
-        return list(self._upstreams.values())
-
-    def take_in(self, outermost: Layer, upstream: UpstreamConnection) -> None:
-        """One that another client has used is ours."""
-        server = upstream.context.server
-        self._upstreams[server], self.connections[server] = upstream, outermost
-        upstream.backlog = self.towards_client
-
-    def give_away(self, server: Server) -> None:
-        """One of ours, which is idle, is ours no more."""
-        self.connections.pop(server, None)
-        upstream = self._upstreams.pop(server, None)
-        if upstream:
-            upstream.backlog = no_backlog
-
-    def _forget_closed(self) -> None:
-        for server in [s for s in self._upstreams if s.state is ConnectionState.CLOSED]:
-            if server not in self.waiting_for_establishment:
-                del self._upstreams[server]
-                self.connections.pop(server, None)
-
-    def _given_up(self, connection: Connection) -> bool:
-        return isinstance(connection, Server) and connection not in self.connections
-
-    def _abandon(self, command: AbandonAttempt) -> CommandGenerator[None]:
-        server = command.connection
-        upstream = self._upstreams.get(server) if isinstance(server, Server) else None
-        if upstream is None:
-            return
-        if isinstance(upstream.http, UpstreamHttp2):
-            yield from self.event_to_child(
-                self.connections[server], AttemptAbandoned(command.stream_id, command.waited)
-            )
-        elif upstream.http is None or upstream.http.stream_id in (None, command.stream_id):
-            yield from self._close(server)
-
-    def _close(self, server: Connection) -> CommandGenerator[None]:
-        self.connections.pop(server, None)
-        self.waiting_for_establishment.pop(server, None)
-        if isinstance(server, Server):
-            self._upstreams.pop(server, None)
-        yield commands.CloseConnection(server)
 
     # -- slow peers -------------------------------------------------------------------------------------------------
 

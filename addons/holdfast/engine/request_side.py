@@ -331,6 +331,9 @@ class RequestSide(TimedStream):
         assert self.flow.response
         if self.flow.request.method == "HEAD" and not already_streamed:
             self.flow.response.raw_content = b""
+        yield from self._send_out(already_streamed)
+
+    def _send_out(self, already_streamed: bool) -> CommandGenerator[None]:
         yield from super().send_response(already_streamed)
 
     def _respond(self) -> CommandGenerator[None]:

@@ -31,18 +31,21 @@ from mitmproxy.proxy.layers.http._events import ErrorCode
 from holdfast.answering import as_response
 from holdfast.engine.commands import AbandonAttempt, GetUpstream, InterimResponse
 from holdfast.engine.connection_fields import passed_on
-from holdfast.engine.failures import CLOSED, response_failure
+from holdfast.engine.failures import CLOSED, is_endless, is_gateway_failure, response_failure
 from holdfast.engine.framing import is_small
 from holdfast.engine.hooks import ResponseGrownHook, UpstreamFailedHook, UpstreamRetryHook
 from holdfast.engine.leg import Leg
 from holdfast.engine.request_side import RequestSide
+from holdfast.engine.whole import WholeResponse
 from holdfast.policy.answer import addon_failed_answer, upstream_failed_answer
 from holdfast.policy.endpoint import Endpoint
-from holdfast.policy.failure import GATEWAY_STATUSES, NO_SERVER, Failure, answered_with, connect_failure
-from holdfast.policy.grpc import UNAVAILABLE, Messages, is_grpc
+from holdfast.policy.failure import NO_SERVER, Failure, answered_with, connect_failure
+from holdfast.policy.grpc import Messages
 from holdfast.policy.retry import Retry, repeated_because
 
+TOO_LARGE = Failure("http_response_body_size", "the response is larger than max_response")
 _RESPONSE_EVENTS = (
+    WholeResponse,
     ResponseHeaders,
     ResponseData,
     ResponseTrailers,
@@ -150,6 +153,8 @@ class ResilientStream(RequestSide):
 
     def check_killed(self, emit_error_hook: bool) -> CommandGenerator[bool]:
         """As stock; an attempt under way ends with it."""
+        if not self.flow.error and not self._paused_event_queue:
+            return False
         killed = yield from super().check_killed(emit_error_hook)
         if killed:
             self._abandon()
@@ -183,8 +188,11 @@ class ResilientStream(RequestSide):
         """Another attempt after one that had reached the upstream."""
         self.server_state = self.state_wait_for_response_headers
         self._answer_messages, self._received = Messages(), 0
-        if not (yield from self.make_server_connection()):
-            return
+        if (yield from self.make_server_connection()):
+            yield from self._send_request()
+
+    def _send_request(self) -> CommandGenerator[None]:
+        """All of it, which is held."""
         request, content = self.flow.request, self.flow.request.raw_content
         ends_with_headers = not (content or request.trailers)
         yield SendHttp(RequestHeaders(self.stream_id, request, ends_with_headers), self.context.server)
@@ -208,21 +216,27 @@ class ResilientStream(RequestSide):
             self._attempts.restart_deadline()
         self._arm(self._plan.bounds.read_timeout)
         response = event.response = passed_on(event.response)
-        if _gateway_failure(response, event.end_stream) and not self._invalid(response):
+        if self._is_gateway_failure(response, event.end_stream):
             self.flow.response = response
             self.server_state = self.state_consume_failed_response
             return
-        if _is_endless(response) and (self._exchange.get("request_streamed") or not self._grpc):
-            # The client of a stream may wait for this header before it goes on.
+        if self._must_stream(response):
             response.stream = True
         yield from super().state_wait_for_response_headers(event)
+
+    def _is_gateway_failure(self, response: Response, ends_with_headers: bool) -> bool:
+        return is_gateway_failure(response, ends_with_headers) and not self._invalid(response)
+
+    def _must_stream(self, response: Response) -> bool:
+        """The client of a stream may wait for this header before it goes on."""
+        return is_endless(response) and (self._exchange.get("request_streamed", False) or not self._grpc)
 
     def start_response_stream(self) -> CommandGenerator[None]:
         """From here on the client has seen the upstream's answer: nothing can be retried or replaced."""
         assert self.flow.response
         self._drop_spool()
         self._attempts.ended(None)
-        if _is_endless(self.flow.response):
+        if is_endless(self.flow.response):
             self.upstream_alarm.disarm()
         if self.server_state == self.state_consume_response_body:
             yield ResponseGrownHook(self.flow)
@@ -234,7 +248,7 @@ class ResilientStream(RequestSide):
             return  # too late for the client
         self._progress_at = self._leg.clock()
         if isinstance(event, ResponseData) and self._over_limit(event):
-            yield from self._break_off(Failure("http_response_body_size", "the response is larger than max_response"))
+            yield from self._break_off(TOO_LARGE)
             return
         yield from super().state_stream_response_body(event)
 
@@ -243,15 +257,13 @@ class ResilientStream(RequestSide):
         self._progress_at = self._leg.clock()
         if isinstance(event, ResponseData):
             if self._over_limit(event):
-                yield from self._response_failed(
-                    Failure("http_response_body_size", "the response is larger than max_response")
-                )
+                yield from self._response_failed(TOO_LARGE)
                 return
             if self._grpc:
                 self._answer_messages.feed(event.data)
         elif isinstance(event, ResponseEndOfMessage):
             self._attempts.ended(None)
-            self._delimit()
+            self._delimit(len(self.response_body_buf))
         yield from super().state_consume_response_body(event)
 
     def check_body_size(self, request: bool) -> CommandGenerator[bool]:
@@ -269,17 +281,21 @@ class ResilientStream(RequestSide):
 
     def _over_limit(self, event: ResponseData) -> bool:
         self._received += len(event.data)
-        limit = self._plan.bounds.max_response
-        return limit is not None and self._received > limit
+        return self._exceeds_limit(self._received)
 
-    def _delimit(self) -> None:
+    def _exceeds_limit(self, received: int) -> bool:
+        limit = self._plan.bounds.max_response
+        return limit is not None and received > limit
+
+    def _delimit(self, received: int) -> None:
         """A body that the upstream ended by closing has a length now: the client's connection can stay."""
         assert self.flow.response
         headers, status = self.flow.response.headers, self.flow.response.status_code
+        if "content-length" in headers or "transfer-encoding" in headers:
+            return
         bodiless = self.flow.request.method == "HEAD" or status < 200 or status in (204, 304)
-        delimited = "content-length" in headers or "transfer-encoding" in headers
-        if not (bodiless or delimited or self._grpc):
-            headers["content-length"] = str(len(self.response_body_buf))
+        if not (bodiless or self._grpc):
+            headers["content-length"] = str(received)
 
     def state_consume_failed_response(self, event: events.Event) -> CommandGenerator[None]:
         """Hold the upstream's error answer: it is recorded, and passed on if nobody answers in its place."""
@@ -431,16 +447,3 @@ class ResilientStream(RequestSide):
         kept = [e for e in self._paused_event_queue if not isinstance(e, _RESPONSE_EVENTS)]
         self._paused_event_queue.clear()
         self._paused_event_queue.extend(kept)
-
-
-def _is_endless(response: Response) -> bool:
-    """Whether its body may be a stream of events without an end, each of which is to arrive at once."""
-    kind = response.headers.get("content-type", "")
-    return kind.startswith("text/event-stream") or is_grpc(kind)
-
-
-def _gateway_failure(response: Response, trailers_only: bool) -> bool:
-    if response.status_code in GATEWAY_STATUSES:
-        return True
-    unavailable = response.headers.get("grpc-status") == str(UNAVAILABLE)
-    return trailers_only and unavailable and is_grpc(response.headers.get("content-type", ""))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from mitmproxy.proxy import events
+from mitmproxy.proxy.commands import Command
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
@@ -23,6 +24,7 @@ from mitmproxy.proxy.layers.http import (
 from holdfast.engine.attempts import Attempts
 from holdfast.engine.leg import Leg
 from holdfast.engine.plan import Plan
+from holdfast.engine.speedups.layers import step_through
 from holdfast.engine.timers import Alarm, TimerFired
 from holdfast.exchange import Exchange, exchange_of, route_of
 from holdfast.policy.grpc import is_grpc
@@ -69,7 +71,14 @@ class TimedStream(HttpStream):
         """The upstream is not late."""
         self._progress_at = self._leg.clock()
 
-    # -- time -------------------------------------------------------------------------------------------------------
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    at_once: Callable[[Command], object] | None = None
+    """Carries out what it can of what this stream would wait for: see `step_through`."""
+
+    def handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock, without a pause where there is nothing to wait for."""
+        return step_through(self, event, self.at_once) if self.at_once else super().handle_event(event)
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         kind = type(event)
@@ -81,6 +90,8 @@ class TimedStream(HttpStream):
         else:
             state = self._timer_fired if kind is TimerFired else super()._handle_event  # type: ignore[assignment]
         return state(event)
+
+    # -- time -------------------------------------------------------------------------------------------------------
 
     def _timer_fired(self, event: TimerFired) -> CommandGenerator[None]:
         if self.upstream_alarm.rang(event):

@@ -118,6 +118,7 @@ class UpstreamLeg:
         handler = client_connection(context.client.id)
         if handler:
             pace(handler, http)
+            http.ask = getattr(handler, "ask_at_once", None)  # where events go without tasks
             if self._leg.shortcuts:
                 shorten(self._leg.lane, handler, http, tls=has_tls)
             if self._leg.shared:

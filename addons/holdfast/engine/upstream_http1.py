@@ -12,7 +12,7 @@ from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.connection import ConnectionState
 from mitmproxy.http import Headers, Request, Response
-from mitmproxy.net.http.http1 import expected_http_body_size, read_response_head
+from mitmproxy.net.http.http1 import assemble_request_head, expected_http_body_size, read_response_head
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
@@ -30,10 +30,12 @@ from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
-from holdfast.engine.framing import stays_open
+from holdfast.engine.framing import is_plain_http1, stays_open
+from holdfast.engine.whole import WholeRequest, WholeResponse
 from holdfast.policy.hop_by_hop import binds
 from holdfast.policy.response_faults import MAX_INTERIM, grants_what_was_asked, mended, response_fault
 
+_FIRST = frozenset({RequestHeaders, WholeRequest, RequestProtocolError})
 MAX_RESPONSE_HEADER = 256 * 1024
 
 
@@ -41,6 +43,7 @@ class UpstreamHttp1(Http1Client):
     """One request at a time, then the next, whatever the client speaks."""
 
     _interims = 0
+    _may_be_whole = False  # whoever waits for the response takes it in one piece
     bound = False
     """Whether a client has authenticated itself on this connection, so that no other may use it."""
 
@@ -64,13 +67,27 @@ class UpstreamHttp1(Http1Client):
         """As stock, but for trailers, which only HTTP/2 can carry here, and for what is late for its request."""
         if self.stream_id not in (None, event.stream_id) or isinstance(event, RequestTrailers):
             return
-        if self.stream_id is None and not isinstance(event, RequestHeaders | RequestProtocolError):
+        if self.stream_id is None and type(event) not in _FIRST:
+            return
+        if type(event) is WholeRequest:
+            yield from self._send_whole(event)
             return
         if isinstance(event, RequestHeaders):
             self.bound = self.bound or binds(event.request.headers.fields)
         if isinstance(event, RequestHeaders) and event.request.is_http2:
             event = RequestHeaders(event.stream_id, as_http1(event.request, event.end_stream), event.end_stream)
         yield from super().send(event)
+
+    def _send_whole(self, event: WholeRequest) -> CommandGenerator[None]:
+        request = event.request
+        if not is_plain_http1(request.data):
+            for part in event.parts():
+                yield from self.send(part)
+            return
+        self.bound = self.bound or binds(request.data.headers.fields)
+        self.stream_id, self.request, self.request_done = event.stream_id, request, True
+        self._may_be_whole = True
+        yield commands.SendData(self.conn, assemble_request_head(request) + event.content)
 
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
         """As stock, after any interim answers, and by the rules of `policy.response_faults`."""
@@ -127,6 +144,10 @@ class UpstreamHttp1(Http1Client):
         self.response, self._interims = response, 0
         if response.status_code == 401:
             self.bound = self.bound or binds(response.headers.fields)
+        asked = self.request if self._may_be_whole and size is not None and size == len(self.buf) else None
+        if asked and stays_open(asked, response):
+            yield from self._receive_whole(response)
+            return
         yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
         if self.conn.state is ConnectionState.CLOSED:
             self.state = self.done  # the header was enough for the attempt to be given up
@@ -136,13 +157,24 @@ class UpstreamHttp1(Http1Client):
         self.state = self.read_body
         yield from self.state(event)
 
+    def _receive_whole(self, response: Response) -> CommandGenerator[None]:
+        """The connection has done with it before anybody hears of it, and can take the next request."""
+        stream_id, content = self.stream_id, bytes(self.buf)
+        assert stream_id is not None
+        self.buf = ReceiveBuffer()
+        self._begin_anew()
+        yield ReceiveHttp(WholeResponse(stream_id, response, content))
+
+    def _begin_anew(self) -> None:
+        self.request_done = self.response_done = self._may_be_whole = False
+        self.request = self.response = self.stream_id = None
+        self.state = self.read_headers
+
     def mark_done(self, *, request: bool = False, response: bool = False) -> CommandGenerator[None]:
         """As stock."""
         both = (request or self.request_done) and (response or self.response_done)
         if both and self.request and self.response and not self.buf and stays_open(self.request, self.response):
-            self.request_done = self.response_done = False
-            self.request = self.response = self.stream_id = None
-            self.state = self.read_headers
+            self._begin_anew()
         else:
             yield from super().mark_done(request=request, response=response)
 

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Awaitable
 from typing import Any
 
 from mitmproxy import flow
@@ -22,7 +23,8 @@ from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.utils import asyncio_utils
 
-from holdfast.engine.dispatch import finish, table_of
+from holdfast.engine.commands import Rest
+from holdfast.engine.dispatch import table_of
 
 JOINED = 64 * 1024
 """Bytes up to which pieces are put together for one write; to copy more costs more than it saves."""
@@ -41,6 +43,7 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
         self._settled = False
         self._waiting: deque[tuple[events.Event, asyncio.Future[None] | None]] = deque()
         self._unsent: dict[Connection, list[bytes]] = {}
+        self.ask_at_once = self._ask if self._table else None
 
     # -- events -----------------------------------------------------------------------------------------------------
 
@@ -78,6 +81,8 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
                     self._send()
                 if isinstance(command, commands.StartHook):
                     self._hook(command)
+                elif type(command) is Rest:
+                    self._later(command.hook, command.rest, command)
                 else:
                     self._carry_out(command)
         except Exception:  # noqa: BLE001
@@ -144,36 +149,40 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 
-    def _hook(self, hook: commands.StartHook) -> None:
+    def _ask(self, hook: commands.StartHook) -> Rest | None:
+        """Ask the addons. None: that was all, and whoever has the hook may go on."""
         assert self._table
-        steps = self._table.lifecycle(hook)
+        (subject,) = hook.args()
         try:
-            begun = next(steps)
-        except StopIteration as ended:
-            if isinstance(ended.value, flow.Flow) and ended.value.intercepted:
-                self._later(hook, None)
-            elif hook.blocking:
-                self._waiting.append((events.HookCompleted(hook), None))
+            rest = self._table.at_once(type(hook), subject)
         except Exception as error:  # noqa: BLE001
-            self._later(hook, _raised(error))
-        else:
-            self._later(hook, finish(steps, begun))
+            rest = _raised(error)
+        if rest is None and isinstance(subject, flow.Flow) and subject.intercepted:
+            rest = _nothing()
+        return None if rest is None else Rest(hook, rest)
 
-    def _later(self, hook: commands.StartHook, rest: Any) -> None:
+    def _hook(self, hook: commands.StartHook) -> None:
+        left = self._ask(hook)
+        if left:
+            self._later(hook, left.rest, hook)
+        elif hook.blocking:
+            self._waiting.append((events.HookCompleted(hook), None))
+
+    def _later(self, hook: commands.StartHook, rest: Awaitable[None], command: commands.Command) -> None:
         # Begun at once, as tasks are under mitmproxy; most of those that are async wait for nothing, and are done then.
-        task = asyncio.Task(self._end_hook(hook, rest), loop=asyncio.get_running_loop(), eager_start=True)
+        ending = self._end_hook(hook, rest, command)
+        task = asyncio.Task(ending, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             asyncio_utils.set_task_debug_info(task, name=f"handle_hook({hook.name})", client=self.client.peername)
             _under_way.add(task)
             task.add_done_callback(_under_way.discard)
 
-    async def _end_hook(self, hook: commands.StartHook, rest: Any) -> None:
+    async def _end_hook(self, hook: commands.StartHook, rest: Awaitable[None], command: commands.Command) -> None:
         watchdog = self.timeout_watchdog
         watchdog.can_timeout.clear()  # as `disarm` does
         watchdog.blocker += 1
         try:
-            if rest is not None:
-                await rest
+            await rest
             (data,) = hook.args()
             if isinstance(data, flow.Flow):
                 await data.wait_for_resume()
@@ -184,7 +193,7 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
                 watchdog.can_timeout.set()
         if not hook.blocking:
             return
-        completed = events.HookCompleted(hook)
+        completed = events.HookCompleted(command)  # type: ignore[arg-type]  # that of a `Rest` as well
         if self._inside:  # nothing had to be waited for
             self._waiting.append((completed, None))
         else:
@@ -213,6 +222,10 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
 
 async def _raised(error: Exception) -> None:
     raise error
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _takes_more(writer: Any) -> bool:

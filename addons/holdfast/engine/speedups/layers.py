@@ -7,10 +7,11 @@ work: it looks for `debug` once and not for each command, and has one loop for w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from mitmproxy.master import Master
-from mitmproxy.proxy import events
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import Layer, Paused
 
 from holdfast.engine.speedups.replacing import Replacement
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 _stock = Layer.handle_event
 
 
-def _handle_event(self: Layer, event: events.Event) -> CommandGenerator[None]:
+def step_through(
+    self: Layer, event: events.Event, at_once: Callable[[commands.Command], object] | None = None
+) -> CommandGenerator[None]:
+    """`Layer.handle_event`. `at_once` carries out what it can of what the layer would wait for.
+
+    It returns a tuple with the reply then, else the command that is to be waited for.
+    """
     if self.debug is not None:
         yield from _stock(self, event)
         return
@@ -34,12 +41,14 @@ def _handle_event(self: Layer, event: events.Event) -> CommandGenerator[None]:
         self._paused_event_queue.append(event)
         return
     while True:
-        try:
-            command = generator.send(reply)
-        except StopIteration:
-            command = None
+        command = _go_on(generator, reply)
         while command is not None:
             if command.blocking is True:
+                had = command if at_once is None else at_once(command)
+                if type(had) is tuple:
+                    command = _go_on(generator, had[0])
+                    continue
+                command = cast("commands.Command", had)
                 command.blocking = self  # the layers around this one go on
                 self._paused = Paused(command, generator)
                 yield command
@@ -51,7 +60,14 @@ def _handle_event(self: Layer, event: events.Event) -> CommandGenerator[None]:
         reply, generator = None, self._handle_event(self._paused_event_queue.popleft())
 
 
-REPLACEMENTS = (Replacement(Layer, "handle_event", _handle_event),)
+def _go_on(generator: CommandGenerator[None], reply: object) -> commands.Command | None:
+    try:
+        return generator.send(reply)
+    except StopIteration:
+        return None
+
+
+REPLACEMENTS = (Replacement(Layer, "handle_event", step_through),)
 EXPECTED = ((Layer.handle_event, "self event"), (Paused, "command generator"))
 
 
