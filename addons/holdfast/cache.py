@@ -7,8 +7,7 @@ failure is captured. `Cache-Status` (RFC 9211) says of every answer what part th
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Sequence
 
 from mitmproxy.connection import Client
 from mitmproxy.http import Headers, HTTPFlow
@@ -16,20 +15,20 @@ from mitmproxy.http import Headers, HTTPFlow
 from holdfast.answering import as_response
 from holdfast.caching.explaining import explained, passed_by
 from holdfast.caching.filling import SERVED, Fill, Filling
-from holdfast.caching.flow import Asked, answer_from, asked_by, storable, ttl_of, unkept, unsaid, without
+from holdfast.caching.flow import Asked, asked_by, storable
 from holdfast.caching.purging import Purging
 from holdfast.caching.repeating import Repeating
-from holdfast.caching.report import CacheReport, StoreFigures, health_of, put_answer, strip
+from holdfast.caching.report import CacheReport, StoreFigures, health_of, strip
 from holdfast.caching.rewarming import Rewarming, Wanted
 from holdfast.caching.settings import CacheSettings
+from holdfast.caching.taking import Taking
 from holdfast.exchange import exchange_of, is_replay, route_of
 from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
-from holdfast.policy.answer import only_if_cached_answer, upstream_failed_answer
-from holdfast.policy.caching.freshness import with_date
+from holdfast.policy.answer import only_if_cached_answer
+from holdfast.policy.caching.invalidation import is_safe
 from holdfast.policy.caching.key import cache_key, uncacheable_reason
-from holdfast.policy.caching.model import CacheRules, StoredResponse
+from holdfast.policy.caching.model import CacheRules
 from holdfast.policy.caching.reuse import (
-    ERRORS,
     Fresh,
     GatewayTimeout,
     Miss,
@@ -40,18 +39,12 @@ from holdfast.policy.caching.reuse import (
     Validate,
     decide,
 )
-from holdfast.policy.caching.storing import NotStored, Stored, may_store
+from holdfast.policy.caching.storing import NotStored, may_store, refused_at_sight
 from holdfast.policy.caching.validation import (
     conditional_request,
     for_the_origin,
-    for_this_client_only,
-    freshened,
-    head_effect,
-    identified,
-    not_modified,
     unconditional_request,
 )
-from holdfast.policy.failure import NO_SERVER
 from holdfast.stores import Lookup, Purged, Store
 from holdfast.stores.opening import open_store
 from holdfast.stores.options import StoreOptions
@@ -78,6 +71,8 @@ class Cache:
         self._rewarming = Rewarming(self._warm, gateway.registry)
         self._store.on_purge(self._rewarming.purged)
         self._repeating = Repeating(self._store, self._filling, self._report, self._rewarming, gateway)
+        parts = self._store, self._filling, self._purging, self._rewarming, self._report
+        self._taking = Taking(parts, self._now, self._rules_for, self._failing)
         gateway.checks["redis"] = self._check
         self.reload(settings)
 
@@ -122,25 +117,32 @@ class Cache:
 
     # -- before the upstream is asked -------------------------------------------------------------------------------
 
-    async def request(self, flow: HTTPFlow) -> None:
+    def request(self, flow: HTTPFlow) -> Awaitable[None] | None:
         if flow.response:
-            return
+            return None
         if self._purging.is_ours(flow.request.method):
-            await self._purging.answer(flow, asked_by(flow))
-            return
+            return self._purging.answer(flow, asked_by(flow))
         if route_of(flow) in self._settings.skip or is_replay(exchange_of(flow)):
-            return
+            return None
         asked = asked_by(flow)
         if reason := self._passes(asked):
             self._report.passed(flow, Pass(reason, "method" if reason == "method" else "bypass"))
-            return
+            return None
         key = self._key(asked)
-        lookup = await self._store.get(key, asked.fields)
-        refresh = "refresh" in exchange_of(flow)
+        lookup = self._store.lookup(key, asked.fields)
+        return self._look_up(flow, asked, key) if lookup is None else self._decided(flow, asked, key, lookup)
+
+    async def _look_up(self, flow: HTTPFlow, asked: Asked, key: str) -> None:
+        """In a store that takes its time."""
+        rest = self._decided(flow, asked, key, await self._store.get(key, asked.fields))
+        if rest:
+            await rest
+
+    def _decided(self, flow: HTTPFlow, asked: Asked, key: str, lookup: Lookup) -> Awaitable[None] | None:
         decision = self._decide(asked, key, lookup)
-        if refresh and not isinstance(decision, Validate | Miss):
+        if "refresh" in exchange_of(flow) and not isinstance(decision, Validate | Miss):
             decision = Validate("refresh", "stale", 0.0, 0.0) if lookup.response else Miss("refresh", "miss")
-        await self._act(flow, asked, key, lookup, decision)
+        return self._act(flow, asked, key, lookup, decision)
 
     def _passes(self, asked: Asked) -> str | None:
         described = asked.method, asked.scheme, asked.host, asked.target, asked.fields
@@ -154,7 +156,7 @@ class Cache:
                 return decision
         return decide(asked.method, asked.fields, found, now, rules, soft=soft)
 
-    async def _act(self, flow: HTTPFlow, asked: Asked, key: str, lookup: Lookup, decision: Reuse) -> None:
+    def _act(self, flow: HTTPFlow, asked: Asked, key: str, lookup: Lookup, decision: Reuse) -> Awaitable[None] | None:
         if isinstance(decision, SERVED):
             assert lookup.response
             if isinstance(decision, StaleWhileRevalidate) or self._filling.is_due(decision, lookup.response):
@@ -169,9 +171,10 @@ class Cache:
         elif isinstance(decision, Pass):
             self._report.passed(flow, decision)
         else:
-            await self._fill(flow, Fill(key, asked, lookup, decision, flow.client_conn.id, self._now()))
+            return self._fill(flow, Fill(key, asked, lookup, decision, flow.client_conn.id, self._now()))
+        return None
 
-    async def _fill(self, flow: HTTPFlow, fill: Fill) -> None:
+    def _fill(self, flow: HTTPFlow, fill: Fill) -> Awaitable[None] | None:
         """Ask the upstream, unless somebody else is about to have the answer."""
         asked, missed = fill.asked, isinstance(fill.decision, Miss)
         # What has just shown that it cannot be stored is not fetched whole for a client that may have it.
@@ -179,19 +182,30 @@ class Cache:
         ranged = missed and any(name.lower() == b"range" for name, _ in asked.fields)
         alone = "refresh" in exchange_of(flow) or asked.method != "GET" or conditions_pass or ranged
         if not alone and self._filling.wait > 0:
-            try:
-                answered = await self._filling.answered_by_another(fill, self._decide)
-            except BaseException:
-                self._filling.release(fill)
-                raise
-            if answered:
-                self._report.serve(flow, asked, *answered, fill.key, self._now(), collapsed=True)
-                self._rewarming.note(flow, asked, fill.key, answered[0])
-                return
-        if not (conditions_pass or ranged):
+            return self._fill_for_many(flow, fill)
+        self._go_upstream(flow, fill, as_asked=conditions_pass or ranged)
+        return None
+
+    async def _fill_for_many(self, flow: HTTPFlow, fill: Fill) -> None:
+        try:
+            answered = await self._filling.answered_by_another(fill, self._decide)
+        except BaseException:
+            self._filling.release(fill)
+            raise
+        if answered:
+            self._report.serve(flow, fill.asked, *answered, fill.key, self._now(), collapsed=True)
+            self._rewarming.note(flow, fill.asked, fill.key, answered[0])
+        else:
+            self._go_upstream(flow, fill, as_asked=False)
+
+    def _go_upstream(self, flow: HTTPFlow, fill: Fill, *, as_asked: bool) -> None:
+        """With the client's own conditions and range, or with what serves the store."""
+        if not as_asked:
             fields, stored = flow.request.headers.fields, fill.lookup.response
-            asking = None if missed or stored is None else conditional_request(fields, stored)
-            if asking is None and asked.method == "GET":
+            asking = None
+            if stored and not isinstance(fill.decision, Miss):
+                asking = conditional_request(fields, stored)
+            if asking is None and fill.asked.method == "GET":
                 asking = unconditional_request(fields)
             if asking is not None:
                 flow.request.headers = Headers(asking)
@@ -200,14 +214,16 @@ class Cache:
 
     # -- what the upstream says -------------------------------------------------------------------------------------
 
-    async def responseheaders(self, flow: HTTPFlow) -> None:
+    def responseheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
         """Decide early whether anybody need wait for this one; and the last word on what is passed on as it comes."""
         if flow.response is None:
-            return
+            return None
         fill, streamed = self._fills.get(flow.id), bool(flow.response.stream)
+        if streamed and fill is None:
+            strip(flow)
         if fill is None:
-            await self._purging.answered(flow)
-        elif exchange_of(flow).get("answered"):
+            return None if is_safe(flow.request.data.method.decode("latin-1")) else self._purging.answered(flow)
+        if exchange_of(flow).get("answered"):
             self._filling.release(fill)
         else:
             self._foresee(flow, fill)
@@ -217,18 +233,27 @@ class Cache:
                 self._report.forwarded(flow, fill, stored=False)
         if streamed:
             strip(flow)
+        return None
 
     def _foresee(self, flow: HTTPFlow, fill: Fill) -> None:
         """Whether the answer can be stored, by its header."""
         assert flow.response
         fill.arrived = self._now()
+        status, fields, rules = flow.response.status_code, flow.response.headers.fields, self._rules_for(fill.asked)
+        refused = refused_at_sight(fill.asked.method, fill.asked.fields, status, fields, rules)
+        if refused is None:
+            refused = self._refused_at_length(flow, fill)
+        if refused and status != 304:
+            fill.refused = status, fields, refused
+            self._filling.pointless(fill, status, refused)
+
+    def _refused_at_length(self, flow: HTTPFlow, fill: Fill) -> str | None:
+        assert flow.response
         candidate = storable(flow, fill.asked, (fill.since, fill.arrived), fill.lookup.as_of)
         announced = flow.response.headers.get("content-length", "")
         length = int(announced) if announced.isdigit() else None
         verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked), length=length)
-        if isinstance(verdict, NotStored) and candidate.status != 304:
-            fill.refused = candidate.status, flow.response.headers.fields, verdict.because
-            self._filling.pointless(fill, candidate.status, verdict.because)
+        return verdict.because if isinstance(verdict, NotStored) else None
 
     def response_grown(self, flow: HTTPFlow) -> None:
         """It is not held to its end after all: nobody need wait for that, and its header goes out now."""
@@ -238,158 +263,34 @@ class Cache:
             self._report.forwarded(flow, fill, stored=False, detail="max-body")
         strip(flow)
 
-    async def response(self, flow: HTTPFlow) -> None:
+    def response(self, flow: HTTPFlow) -> Awaitable[None] | None:
         fill = self._fills.pop(flow.id, None)
+        if fill and flow.response and not self._is_not_for_us(flow, fill):
+            return self._take_in(flow, fill)
+        if fill:
+            self._filling.release(fill)
+        strip(flow)
+        return None
+
+    async def _take_in(self, flow: HTTPFlow, fill: Fill) -> None:
         try:
-            if fill and flow.response:
-                await self._take(flow, fill)
+            await self._taking.take(flow, fill)
         finally:
-            if fill:
-                self._filling.release(fill)
+            self._filling.release(fill)
             strip(flow)
 
-    async def _take(self, flow: HTTPFlow, fill: Fill) -> None:
+    def _is_not_for_us(self, flow: HTTPFlow, fill: Fill) -> bool:
+        """Whether that was plain from the beginning, and has been said now."""
         response, exchange = flow.response, exchange_of(flow)
         assert response
         if exchange.get("answered") or not exchange.get("attempts"):
             self._report.forwarded(flow, fill, stored=False)  # the gateway's own answer, or another addon's
-            return
-        stored, status = fill.lookup.response, response.status_code
-        # A 304 to conditions of the client's own says nothing of what is stored.
-        about_ours = isinstance(fill.decision, Validate) and not for_the_origin(fill.asked.fields)
-        if status == 304 and stored and about_ours:
-            if identified([stored], response.headers.fields):
-                await self._freshened(flow, fill, stored)
-            else:
-                await self._fetched_anew(flow, fill)
-            return
-        if status in ERRORS and stored:
-            decision = self._failing(fill)
-            if decision and "refresh" not in exchange:
-                self._report.serve(flow, fill.asked, stored, decision, fill.key, self._now(), fwd_status=status)
-                return
-            if decision or self._filling.is_of_use(fill, stored, self._rules_for(fill.asked), self._now()):
-                self._report.forwarded(flow, fill, stored=False, detail="error")
-                return
-        if fill.asked.method == "HEAD":
-            await self._learn_from_head(flow, fill)
-            self._report.forwarded(flow, fill, stored=False)
-            return
-        await self._keep(flow, fill)
-
-    async def _fetched_anew(self, flow: HTTPFlow, fill: Fill) -> None:
-        """RFC 9111, section 4.3.4: a 304 about another response than the one asked about is of no use to anybody.
-
-        What is stored goes, since the origin cannot be asked about it; the whole is fetched, and is this one's answer.
-        """
-        await self._purging.drop([fill.key])
-        if "refresh" in exchange_of(flow):
-            return  # nobody waits for the answer
-        again = await self._filling.fetched_anew(flow, fill.asked, fill.key)
-        exchange, other = exchange_of(flow), exchange_of(again)
-        if "error" in other:
-            exchange["error"], exchange["detail"] = other["error"], other.get("detail", "")
-        if again.response is None:
-            flow.response = as_response(upstream_failed_answer(NO_SERVER, ""), flow)
-            exchange["answered"] = True
-            return
-        exchange["answered"] = other.get("answered", False)
-        whole = storable(again, fill.asked, (fill.since, self._now()), fill.lookup.as_of)
-        put_answer(flow, answer_from(whole, fill.asked, self._now()))
-        self._report.results.labels("miss").inc()
-
-    async def _freshened(self, flow: HTTPFlow, fill: Fill, stored: StoredResponse) -> None:
-        """RFC 9111, section 4.3.4."""
-        assert flow.response
-        fields = flow.response.headers.fields
-        new, refused = await self._renew(flow, fill, self._updated(flow, fill, stored))
-        self._filling.recovered(fill.key)
-        if not refused and "refresh" not in exchange_of(flow):
-            self._rewarming.note(flow, fill.asked, fill.key, new)
-        answer = answer_from(new, fill.asked, self._now())
-        for name, value in for_this_client_only(fields):
-            answer.headers.add(name.decode("latin-1"), value.decode("latin-1"))
-        put_answer(flow, answer)
-        self._report.forwarded(
-            *(flow, fill),
-            stored=not refused,
-            fwd_status=304,
-            ttl=ttl_of(new, self._rules_for(fill.asked), self._now()),
-            detail=refused or None,
-            result="revalidated",
-        )
-
-    async def _renew(self, flow: HTTPFlow, fill: Fill, new: StoredResponse) -> tuple[StoredResponse, str]:
-        """Keep what is stored as `new`, and say why not, if so; it goes where it may not be kept any longer."""
-        verdict = may_store("GET", fill.asked.fields, new, self._rules_for(fill.asked))
-        if isinstance(verdict, Stored) and "untaggable" not in exchange_of(flow):
-            new = without(new, verdict.withheld)
-            return new, await self._store.touch(fill.key, new, keep=verdict.keep_for)
-        because = verdict.because if isinstance(verdict, NotStored) else f"tags-{exchange_of(flow)['untaggable']}"
-        if because != "authorization":  # that is said of this request, and not of what is stored
-            await self._purging.drop([fill.key])  # it would be used by rules that no longer hold
-        return new, because
-
-    async def _keep(self, flow: HTTPFlow, fill: Fill) -> None:
-        """Store it if that is allowed; the client gets it either way."""
-        assert flow.response
-        if refused := self._filling.refused_before(flow, fill):
+            return True
+        plain = fill.asked.method == "GET" and fill.lookup.response is None and response.status_code != 304
+        refused = self._filling.refused_before(flow, fill) if plain else None
+        if refused:
             self._report.forwarded(flow, fill, stored=False, detail=refused)
-            return
-        candidate = storable(flow, fill.asked, (fill.since, fill.arrived or self._now()), fill.lookup.as_of)
-        exchange = exchange_of(flow)
-        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked))
-        if isinstance(verdict, Stored) and (withheld := unsaid(fill.asked, candidate, self._rules_for(fill.asked))):
-            verdict = NotStored(withheld)
-        if because := unkept(exchange):
-            verdict = NotStored(because)
-        refused = await self._put(fill, candidate, verdict)
-        if not refused and "refresh" not in exchange:
-            self._rewarming.note(flow, fill.asked, fill.key, candidate)
-        if not_modified(fill.asked.fields, candidate):  # its condition had been taken off, or the origin has none
-            put_answer(flow, answer_from(candidate, fill.asked, self._now()))
-        self._report.forwarded(
-            flow,
-            fill,
-            stored=not refused,
-            ttl=None if refused else ttl_of(candidate, self._rules_for(fill.asked), self._now()),
-            detail=refused or None,
-        )
-
-    async def _put(self, fill: Fill, candidate: StoredResponse, verdict: Stored | NotStored) -> str:
-        """Why it is not stored; empty if it is."""
-        if candidate.status not in ERRORS:
-            self._filling.recovered(fill.key)
-        if isinstance(verdict, NotStored):
-            self._filling.pointless(fill, candidate.status, verdict.because)
-            return verdict.because
-        return await self._store.put(fill.key, without(candidate, verdict.withheld), keep=verdict.keep_for)
-
-    async def _learn_from_head(self, flow: HTTPFlow, fill: Fill) -> None:
-        """RFC 9111, section 4.3.5."""
-        stored = fill.lookup.response
-        assert flow.response
-        if not stored:
-            return
-        effect = head_effect(stored, flow.response.status_code, flow.response.headers.fields)
-        if effect == "stale":
-            await self._purging.drop([fill.key], soft=True)
-        elif effect == "update":
-            await self._renew(flow, fill, self._updated(flow, fill, stored))
-
-    def _updated(self, flow: HTTPFlow, fill: Fill, stored: StoredResponse) -> StoredResponse:
-        """What is stored, as this flow's answer leaves it (RFC 9111, section 3.2)."""
-        assert flow.response
-        arrived = fill.arrived or self._now()
-        new = freshened(
-            stored,
-            flow.response.headers.fields,
-            request=fill.asked.fields,
-            request_time=fill.since,
-            response_time=arrived,
-        )
-        tags = dict.fromkeys([*stored.tags, *exchange_of(flow).get("tags", ())])
-        return replace(new, headers=with_date(new.headers, arrived), as_of=fill.lookup.as_of, tags=tuple(tags))
+        return refused is not None
 
     async def upstream_failed(self, flow: HTTPFlow) -> None:
         """In place of an error, what is stored, where it may be used although it is stale (RFC 5861, section 4)."""

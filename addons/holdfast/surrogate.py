@@ -8,16 +8,16 @@ routes of the profile (`user-{id}`), taken off the answer before the client sees
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Annotated
 
-from mitmproxy.http import HTTPFlow
+from mitmproxy.http import HTTPFlow, Response
 from msgspec import Meta, Struct, field
 from prometheus_client import Counter
 
 from holdfast.caching.flow import asked_by
 from holdfast.errors import StoreUnavailable
-from holdfast.exchange import exchange_of, route_of
+from holdfast.exchange import Exchange, exchange_of, route_of
 from holdfast.gateway import HAS_ANSWER, Gateway, WouldDo
 from holdfast.policy.caching.invalidation import Resource, origin
 from holdfast.policy.caching.tags import (
@@ -26,6 +26,7 @@ from holdfast.policy.caching.tags import (
     Tags,
     check_pattern,
     merged,
+    names_tags,
     response_tags,
     route_tags,
     tags_invalidated,
@@ -68,11 +69,17 @@ class Surrogate:
         self._settings = settings
         self._limits = TagLimits(count=settings.max_tags, length=settings.max_length)
 
-    async def responseheaders(self, flow: HTTPFlow) -> None:
+    def responseheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
         exchange = exchange_of(flow)
         if flow.response is None or "cached" in exchange:
-            return
-        fields, asked = flow.response.headers.fields, asked_by(flow)
+            return None
+        if route_of(flow) in self._settings.tags or names_tags(flow.response.headers.fields):
+            return self._tag(flow, flow.response, exchange)
+        exchange["tags"] = []
+        return None
+
+    async def _tag(self, flow: HTTPFlow, response: Response, exchange: Exchange) -> None:
+        fields, asked = response.headers.fields, asked_by(flow)
         where = origin(Resource(asked.scheme, asked.host, asked.target))
         patterns = self._settings.tags.get(route_of(flow), ())
         found = merged(
@@ -87,8 +94,8 @@ class Surrogate:
         if found.faults:
             exchange["untaggable"] = found.faults[0].reason
         if self._settings.strip:
-            flow.response.headers.fields = tuple((n, v) for n, v in fields if n.lower() not in FOR_CACHES)
-        if 200 <= flow.response.status_code < 400 and not exchange.get("answered"):
+            response.headers.fields = tuple((n, v) for n, v in fields if n.lower() not in FOR_CACHES)
+        if 200 <= response.status_code < 400 and not exchange.get("answered"):
             await self._purge(tags_invalidated(asked.method, fields, where).tags)
 
     async def would_do(self, flow: HTTPFlow) -> WouldDo:

@@ -76,13 +76,24 @@ def may_store(
     refusal = (
         _refused_by_method(method, response, life, target)
         or _refused_by_request(request, policy)
-        or _refused_by_response(response, policy)
+        or _refused_by_response(response.status, response.headers, policy)
         or _refused_by_rules(response, policy, life, rules, length)
     )
     if refusal:
         return NotStored(refusal)
     useful = keep_for(response, policy, rules)
     return Stored(_reason(response, policy, life, rules), useful, policy.directives.withheld) if useful else _NO_USE
+
+
+def refused_at_sight(method: str, request: Fields, status: int, headers: Fields, rules: CacheRules) -> str | None:
+    """Why `may_store` would refuse the response with this header, where the messages alone forbid it; None: ask it.
+
+    Most of what is not stored says so, and needs no lifetime for it.
+    """
+    if method != "GET":
+        return None
+    policy = policy_of(headers, rules)
+    return _refused_by_request(request, policy) or _refused_by_response(status, headers, policy)
 
 
 def _reason(response: StoredResponse, policy: Policy, life: Lifetime, rules: CacheRules) -> str:
@@ -118,17 +129,17 @@ def _refused_by_request(request: Fields, policy: Policy) -> str | None:
     return None
 
 
-def _refused_by_response(response: StoredResponse, policy: Policy) -> str | None:
+def _refused_by_response(status: int, headers: Fields, policy: Policy) -> str | None:
     said = policy.directives
-    if response.status < 200 or response.status in NEVER_STORED:
+    if status < 200 or status in NEVER_STORED:
         return "status"
-    if said.must_understand and response.status not in UNDERSTOOD:
+    if said.must_understand and status not in UNDERSTOOD:
         return "must-understand"
     if said.no_store and not said.must_understand:  # RFC 9111, section 5.2.2.3: must-understand overrides it
         return "no-store"
     if said.private is True:
         return "private"
-    if any(b"*" in [name.strip() for name in line.split(b",")] for line in lines_of(response.headers, b"vary")):
+    if any(b"*" in [name.strip() for name in line.split(b",")] for line in lines_of(headers, b"vary")):
         return "vary"  # RFC 9111, section 4.1: it would never match
     return None
 

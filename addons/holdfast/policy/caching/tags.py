@@ -24,6 +24,8 @@ FOR_CACHES = frozenset({b"surrogate-key", b"cache-tag", b"xkey"})
 """What is not passed on to clients. Cache-Groups is: their caches can use it."""
 
 _GROUPS = b"cache-groups"
+_INVALIDATION = b"cache-group-invalidation"
+_FIELDS = FOR_CACHES | {_GROUPS, _INVALIDATION}
 _SCOPE = "\t"
 _SHOWN = 64
 _TAG = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -71,6 +73,14 @@ def response_tags(response: Fields, origin: str, limits: TagLimits) -> Tags:
     usable = set(plain.tags)
     scoped = tuple(group_tag(origin, each) for each in dict.fromkeys(groups) if each in usable)
     return Tags(plain.tags + scoped, (*faults, *plain.faults))
+
+
+def names_tags(response: Fields) -> bool:
+    """Whether any of its fields says anything of tags; most responses have none."""
+    for name, _ in response:  # noqa: SIM110  # asked of every response: a loop is quicker than a generator
+        if name.lower() in _FIELDS:
+            return True
+    return False
 
 
 def tags_named(fields: Fields) -> list[str]:
@@ -123,7 +133,7 @@ def tags_invalidated(method: str, response: Fields, origin: str) -> Tags:
     """
     if is_safe(method):
         return Tags()
-    groups, fault = _string_list(response, b"cache-group-invalidation")
+    groups, fault = _string_list(response, _INVALIDATION)
     tags = (
         *(group_tag(origin, each) for each in dict.fromkeys(groups)),
         *(tag for tag in tags_named(response) if tag != "*"),
