@@ -22,6 +22,11 @@ from holdfast.policy.fate import Outcome, fate_of
 
 access = logging.getLogger("holdfast.access")
 
+_TOLD = frozenset(
+    {"error", "withheld", "capture_id", "rejected", "closed_by", "cached", "understudy", "faults", "sent_status"}
+)
+"""The keys of an exchange that decide its fate, beside its attempts."""
+
 Observer = Callable[[HTTPFlow, Exchange, float], None]
 
 
@@ -76,6 +81,8 @@ def hit_line(flow: HTTPFlow, exchange: Exchange) -> Callable[[str, float], None]
 
 def outcome_of(flow: HTTPFlow, exchange: Exchange, attempts: int | None = None) -> Outcome:
     """What `policy.fate` needs to know; `attempts` where it is not as many as have ended."""
+    if not (flow.error or not _TOLD.isdisjoint(exchange)):  # nothing has happened to it, as to most
+        return Outcome(sent_status(flow), attempts=len(exchange.get("attempts", ())) if attempts is None else attempts)
     broken = flow.error.msg if flow.error else None
     withheld = exchange.get("withheld") if "capture_id" in exchange else None
     return Outcome(

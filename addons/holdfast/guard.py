@@ -103,7 +103,7 @@ class Guard:
                 self._failed(hook, args)
                 return None
             # A plain function may still hand back something to wait for.
-            return self._watched(hook, args, result) if inspect.isawaitable(result) else None
+            return self._watched(hook, args, result) if result is not None and inspect.isawaitable(result) else None
 
         return guarded
 

@@ -50,7 +50,7 @@ class Intake:
             self._gateway.in_flight = len(self._open)
         headers = flow.request.headers
         given = headers.get("x-request-id", "")
-        exchange["request_id"] = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        exchange["request_id"] = given if given and _REQUEST_ID.fullmatch(given) else new_request_id()
         headers["x-request-id"] = exchange["request_id"]
         if not _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
             headers["traceparent"] = new_traceparent()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -154,8 +155,13 @@ class Interceptor:
         """A body that is not held: whether it goes to a server is decided before any of it does."""
         await self._withhold(flow)
 
-    async def request(self, flow: HTTPFlow) -> None:
+    def request(self, flow: HTTPFlow) -> Awaitable[None] | None:
         """The request is whole. What is withheld is stored now, and answered."""
+        if "withheld" in exchange_of(flow) or self._may_be_withheld(flow, self._rules(flow)):
+            return self._answer_withheld(flow)
+        return None
+
+    async def _answer_withheld(self, flow: HTTPFlow) -> None:
         exchange = exchange_of(flow)
         if not exchange.get("request_streamed"):
             await self._withhold(flow)
@@ -221,11 +227,15 @@ class Interceptor:
 
     async def _why_withheld(self, flow: HTTPFlow, rules: Rules) -> Literal["accepted", "queued"] | None:
         sink = self._gateway.sink
-        if sink is None or flow.response or not rules.capture or not _can_wait(flow):
+        if sink is None or not self._may_be_withheld(flow, rules):
             return None
         if rules.mode == "always":
             return "accepted"
-        return "queued" if rules.order and await sink.waits(await sink.key_of(flow)) else None
+        return "queued" if await sink.waits(await sink.key_of(flow)) else None
+
+    def _may_be_withheld(self, flow: HTTPFlow, rules: Rules) -> bool:
+        asked_for = rules.capture and (rules.order or rules.mode == "always")
+        return asked_for and self._gateway.sink is not None and not flow.response and _can_wait(flow)
 
     async def _keep(self, flow: HTTPFlow, sink: CaptureSink, why: Failure) -> Answer:
         """Have a request stored that no server is asked for. Whatever happens it goes nowhere else from here."""

@@ -106,7 +106,9 @@ class FaultyStream(ResilientStream):
         if kind in ("status", "corrupt"):
             self._exchange["distorted"] = True
         if kind == "refuse":
+            self._arm(self._plan.bounds.connect_timeout)
             self.connect_timed_out = (yield Pause(injection.delay)) == "late"
+            self.upstream_alarm.disarm()
             return None, "connection refused"
         if kind not in _IN_PLACE:
             return (yield from super()._connect(endpoint))

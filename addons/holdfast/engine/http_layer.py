@@ -75,7 +75,9 @@ class ResilientLayer(ServerSide):
         return super().handle_event(event) if self.debug is not None else self._handle_event(event)
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
-        if type(event) is events.HookCompleted:
+        if type(event) is events.DataReceived and event.connection is self.context.client:
+            yield from self._from_client(event)
+        elif type(event) is events.HookCompleted:
             yield from self.event_to_child(self.command_sources.pop(event.command), event)
         elif isinstance(event, events.Start):
             yield from self._begin()
@@ -87,8 +89,6 @@ class ResilientLayer(ServerSide):
             return
         elif isinstance(event, events.ConnectionClosed) and self.context.client.timestamp_end:
             yield from self._client_gone()
-        elif isinstance(event, events.DataReceived) and event.connection is self.context.client:
-            yield from self._from_client(event)
         else:
             yield from super()._handle_event(event)
             if isinstance(event, events.ConnectionClosed) and event.connection is self.context.client:
@@ -207,9 +207,9 @@ class ResilientLayer(ServerSide):
         if isinstance(command, commands.StartHook):
             assert self.ask
             return self.ask(command) or _DONE
-        if type(command) is GetUpstream and not (self.share and self.share.pool.bounded):
-            server = self._kept(command)
+        if type(command) is GetUpstream and not (command.sought or (self.share and self.share.pool.bounded)):
             command.sought = True
+            server = self._kept(command)
             return ((server, None),) if server else command
         return command
 
@@ -250,9 +250,9 @@ class ResilientLayer(ServerSide):
         client = self.connections.get(self.context.client)
         if isinstance(client, ClientHttp2) and client.windows.held:
             yield from self.event_to_child(client, PeerTook(0))
-        for server, upstream in list(self._upstreams.items()):
-            http = upstream.http
-            if type(http) is UpstreamHttp2 and http.windows.held and server in self.connections:
+        held = [server for server, upstream in self._upstreams.items() if _holds_windows(upstream.http)]
+        for server in held:
+            if server in self.connections:
                 yield from self.event_to_child(self.connections[server], PeerTook(0))
 
     def may_be_congested(self) -> bool:
@@ -332,3 +332,7 @@ class ResilientLayer(ServerSide):
                 if self.command_sources.get(command) is stream:
                     return command, connection
         return None
+
+
+def _holds_windows(http: object) -> bool:
+    return type(http) is UpstreamHttp2 and http.windows.held

@@ -79,9 +79,7 @@ class ResilientStream(RequestSide):
                 yield from self._give_up(self._last_failure or NO_SERVER, "breaker")
                 return False
             self.connect_timed_out = False
-            self._arm(self._plan.bounds.connect_timeout)
             connection, err = yield from (self._open(endpoint, new=True) if again else self._connect(endpoint))
-            self.upstream_alarm.disarm()
             if connection:
                 if (yield from self.check_killed(True)):
                     return False
@@ -100,7 +98,13 @@ class ResilientStream(RequestSide):
     def _open(self, endpoint: Endpoint, *, new: bool = False) -> CommandGenerator[tuple[Server | None, str | None]]:
         """`new`: not one that is kept."""
         wanted = GetUpstream(endpoint, http2=self._needs_http2(endpoint), careful=not self._repeatable, new=new)
-        connection, err = yield wanted
+        had = self.at_once(wanted) if self.at_once else wanted
+        if type(had) is tuple:  # a kept one, which takes no time
+            ((connection, err),) = had
+        else:
+            self._arm(self._plan.bounds.connect_timeout)
+            connection, err = yield wanted
+            self.upstream_alarm.disarm()
         self._kept = wanted.kept
         return connection, err
 

@@ -22,10 +22,10 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 
-from holdfast.engine.connection_fields import passed_on
 from holdfast.engine.framing import is_small
 from holdfast.engine.stream import TOO_LARGE, ResilientStream
 from holdfast.engine.whole import WholeRequest, WholeResponse
+from holdfast.policy.hop_by_hop import end_to_end
 
 
 class WholeStream(ResilientStream):
@@ -75,7 +75,9 @@ class WholeStream(ResilientStream):
             return  # nobody waits for it any more
         self.upstream_alarm.disarm()
         self._progress_at = self._leg.clock()
-        response, content = passed_on(event.response), event.content
+        response, content = event.response, event.content
+        # In place, and in no copy: whoever has read it does not look at it again.
+        response.data.headers.fields = tuple(end_to_end(response.data.headers.fields))
         self.flow.response = response
         if self._is_gateway_failure(response, not content):
             yield from self._failed_response(content)

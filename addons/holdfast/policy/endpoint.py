@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # where they listen, and where to find them
@@ -19,15 +19,17 @@ class Endpoint:
     host: str
     port: int
     ip: str = ""
+    name: str = field(init=False, repr=False, compare=False, default="")
+    """The URL in the profile."""
+    tls: bool = field(init=False, repr=False, compare=False, default=False)
+    http2_only: bool = field(init=False, repr=False, compare=False, default=False)
+    """Whether HTTP/2 is spoken without asking (prior knowledge, RFC 9113, section 3.3)."""
 
-    @property
-    def tls(self) -> bool:
-        return self.scheme == "https"
-
-    @property
-    def http2_only(self) -> bool:
-        """Whether HTTP/2 is spoken without asking (prior knowledge, RFC 9113, section 3.3)."""
-        return self.scheme == "h2c"
+    def __post_init__(self) -> None:
+        # Each is asked for several times a request.
+        object.__setattr__(self, "name", f"{self.scheme}://{_bracketed(self.host)}:{self.port}")
+        object.__setattr__(self, "tls", self.scheme == "https")
+        object.__setattr__(self, "http2_only", self.scheme == "h2c")
 
     @property
     def uri_scheme(self) -> str:
@@ -38,11 +40,6 @@ class Endpoint:
     def address(self) -> tuple[str, int]:
         """Where to connect to."""
         return self.ip or self.host, self.port
-
-    @property
-    def name(self) -> str:
-        """The URL in the profile."""
-        return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.name}#{self.ip}" if self.ip else self.name

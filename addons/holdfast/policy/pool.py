@@ -92,6 +92,9 @@ class Pool:
 
     def pick(self, now: float, tried: Collection[Endpoint] = ()) -> PoolServer | None:
         """The server for the next attempt, None if all are held back. Its attempt has begun: end it by `end`."""
+        if len(self.servers) == 1:  # as with most, and nothing to choose
+            (only,) = self.servers
+            return self._begin(only, now) if only.available(now) else None
         available = [server for server in self.servers if server.available(now)]
         for backup in (False, True):
             ranked = [server for server in available if server.backup is backup]

@@ -77,6 +77,10 @@ def _setitem(self: Headers, key: str | bytes, value: str | bytes) -> None:
     self.fields = (*self.fields, (_raw(key), raw))
 
 
+def _add(self: Headers, key: str | bytes, value: str | bytes) -> None:
+    self.fields = (*self.fields, (_raw(key), _raw(value)))
+
+
 def _set_all(self: Headers, name: str | bytes, values: Iterable[str | bytes]) -> None:
     wanted, raw = _name(name), _raw(name)
     left = [_raw(value) for value in values]
@@ -121,6 +125,7 @@ REPLACEMENTS = (
     Replacement(Headers, "__contains__", _contains),
     Replacement(Headers, "get_all", _get_all),
     Replacement(Headers, "__setitem__", _setitem),
+    Replacement(Headers, "add", _add),
     Replacement(Headers, "set_all", _set_all),
     Replacement(Headers, "__delitem__", _delitem),
     Replacement(Headers, "__bytes__", _bytes),
@@ -132,6 +137,7 @@ EXPECTED = (
     (Headers.__contains__, "self key"),
     (Headers.get_all, "self name"),
     (Headers.__setitem__, "self key value"),
+    (Headers.add, "self key value"),
     (Headers.set_all, "self name values"),
     (Headers.__delitem__, "self key"),
     (Headers.__bytes__, "self"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +12,7 @@ class Replacement:
 
     owner: Any
     name: str
-    ours: Callable[..., Any]
+    ours: Any
     stock: Any = field(init=False)
 
     def __post_init__(self) -> None:

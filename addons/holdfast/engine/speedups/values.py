@@ -4,21 +4,25 @@
   copied.
 - Every message checks the types of its fields by walking their annotations. Types that are right are known by a look.
 - Every event lists the fields of its class; they are remembered.
-- A context is forked for each request, and makes a server connection that is thrown away at once. (mitmproxy 12.2)
+- A context is forked for each request, and makes a server connection that is thrown away at once.
+- Every flow has an identifier at random, for which the operating system is asked; it is asked for many at once.
+(mitmproxy 12.2)
 """
 
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from typing import Any, TypeVar
 
-from mitmproxy import hooks, http, optmanager
+from mitmproxy import flow, hooks, http, optmanager
 from mitmproxy.master import Master
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.utils import typecheck
 
 from holdfast.engine.speedups.replacing import Replacement
+from holdfast.request_ids import new_request_id
 
 T = TypeVar("T")
 _FIXED = frozenset({bool, int, float, str, bytes, type(None)})
@@ -101,7 +105,17 @@ def _checked_once(stock: Any) -> Any:
     return new
 
 
+class _Identifiers:
+    """In the place of the module `uuid`: mitmproxy wants one for each flow, as text."""
+
+    uuid4 = staticmethod(new_request_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(uuid, name)
+
+
 REPLACEMENTS = (
+    Replacement(flow, "uuid", _Identifiers()),
     Replacement(optmanager.OptManager, "__getattr__", _option),
     Replacement(http.MessageData, "__post_init__", _check_types),
     Replacement(hooks.Hook, "args", _arguments),
