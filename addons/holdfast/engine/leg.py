@@ -56,6 +56,7 @@ class Leg:
     shared: SharedConnections | None = None  # by all clients; each has its own otherwise
     lane: Answering | None = None  # for hits, if there are
     shortcuts: bool = False
+    direct: bool = False  # bytes are dealt with where they arrive
     unreached: Callable[[str], None] = lambda _: None  # told the host of a connection that failed
     _alone: Pool | None = None  # where the command line names the server
     _attempts: Counter = field(init=False)

@@ -18,7 +18,7 @@ from mitmproxy.proxy import mode_servers, server, server_hooks
 from holdfast.engine.dispatch import dispatch_by_table
 from holdfast.engine.selfcheck import Expected, differences
 from holdfast.engine.speedups import fields, idle, inline, layers, values
-from holdfast.engine.upstream import share_connections, shorten_hits
+from holdfast.engine.upstream import feed_directly, share_connections, shorten_hits
 from holdfast.errors import HoldfastError
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,16 @@ PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
             (server.ConnectionIO, "handler reader writer"),
             (server_hooks.ServerConnectionHookData, "server client"),
             (server_hooks.ServerDisconnectedHook, "data"),
+        ),
+    ),
+    (
+        "bytes taken where they arrive",
+        feed_directly,
+        (
+            (_HANDLER.handle_connection, "self connection"),
+            (asyncio.StreamReader.feed_data, "self data"),
+            (asyncio.StreamReader.read, "self n"),
+            (asyncio.StreamReaderProtocol.data_received, "self data"),
         ),
     ),
     (

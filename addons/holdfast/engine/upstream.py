@@ -27,6 +27,8 @@ from holdfast.engine.pacing import client_connection, pace
 from holdfast.engine.plan import idle_rules
 from holdfast.engine.resolver import Resolver
 from holdfast.engine.shortcut import shorten
+from holdfast.engine.speedups.feeding import feed_client
+from holdfast.engine.speedups.inline import may_take
 from holdfast.engine.watch import Watch
 from holdfast.exchange import exchange_of
 from holdfast.policy.endpoint import Endpoint
@@ -67,6 +69,12 @@ class UpstreamLeg:
     def shorten(self) -> None:
         """Let hits pass mitmproxy by, for clients that come from now on."""
         self._leg.shortcuts = True
+
+    def feed_directly(self) -> None:
+        """Deal with bytes where they arrive, for clients that come from now on."""
+        self._leg.direct = True
+        if self._leg.shared:
+            self._leg.shared.direct = True
 
     def configure(self, updated: set[str]) -> None:
         if "connection_strategy" in updated and ctx.options.connection_strategy != "lazy":
@@ -118,7 +126,11 @@ class UpstreamLeg:
         handler = client_connection(context.client.id)
         if handler:
             pace(handler, http)
-            http.ask = getattr(handler, "ask_at_once", None)  # where events go without tasks
+            if quick := may_take(handler):
+                http.ask = quick.ask_at_once
+                quick.is_congested = http.may_be_congested
+                if self._leg.direct:
+                    feed_client(quick)
             if self._leg.shortcuts:
                 shorten(self._leg.lane, handler, http, tls=has_tls)
             if self._leg.shared:
@@ -171,6 +183,12 @@ def shorten_hits(master: Master) -> None:
     """For the clients that come from now on."""
     if leg := _leg_of(master):
         leg.shorten()
+
+
+def feed_directly(master: Master) -> None:
+    """For the clients that come from now on."""
+    if leg := _leg_of(master):
+        leg.feed_directly()
 
 
 def _leg_of(master: Master) -> UpstreamLeg | None:

@@ -31,6 +31,8 @@ from mitmproxy.proxy.server_hooks import (
 from mitmproxy.utils import asyncio_utils, human
 
 from holdfast.engine.connections import UpstreamConnection
+from holdfast.engine.speedups.feeding import feed_directly
+from holdfast.engine.speedups.inline import may_take
 from holdfast.engine.upstream_http1 import UpstreamHttp1
 from holdfast.engine.upstream_http2 import UpstreamHttp2
 
@@ -76,6 +78,8 @@ class Line:
         self._poll = select.poll()
         assert isinstance(io.writer, asyncio.StreamWriter)
         self._poll.register(io.writer.get_extra_info("socket").fileno(), select.POLLIN)
+        if share.pool.direct and isinstance(io.reader, asyncio.StreamReader):
+            feed_directly(io.reader, self._take)
 
     @property
     def server(self) -> Server:
@@ -137,6 +141,20 @@ class Line:
         await self._tell(events.ConnectionClosed(server))
         if server.state is ConnectionState.CAN_WRITE:
             await _until_cancelled()
+
+    def _take(self, data: bytes) -> bool:
+        """What has come, at once, if whoever has it is of the quick kind; see `speedups.feeding`."""
+        quick = may_take(self.share.handler) if self.share else None
+        if not quick or not self._listening:
+            return False
+        self._listening = False
+        try:
+            taken = quick.take(self.server, data)
+        finally:
+            self._listening = True
+        if taken and self.idle and self.share:
+            self._pool.put(self)
+        return taken
 
     async def _pause(self) -> bool:
         """Before the next read: until the client has taken what came. Whether the connection is to be closed."""

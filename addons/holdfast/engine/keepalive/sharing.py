@@ -49,6 +49,7 @@ class SharedConnections:
     """All connections to servers of one process. `clock` is monotonic seconds, `label` names a server for metrics."""
 
     def __init__(self, rules: IdleRules, clock: Callable[[], float], label: Callable[[Endpoint], str]) -> None:
+        self.direct = False  # bytes are dealt with where they arrive
         self.generation = 0  # connections of an earlier one serve no further request
         self.figures: dict[str, Figures] = {}  # by label
         self._label = label

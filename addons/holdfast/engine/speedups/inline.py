@@ -12,13 +12,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mitmproxy import flow
 from mitmproxy.connection import Connection
 from mitmproxy.master import Master
-from mitmproxy.proxy import commands, events, mode_servers
+from mitmproxy.proxy import commands, events, mode_servers, server
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers import modes
 from mitmproxy.utils import asyncio_utils
@@ -44,6 +44,7 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
         self._waiting: deque[tuple[events.Event, asyncio.Future[None] | None]] = deque()
         self._unsent: dict[Connection, list[bytes]] = {}
         self.ask_at_once = self._ask if self._table else None
+        self.is_congested: Callable[[], bool] = lambda: False  # whether more has come than has gone out
 
     # -- events -----------------------------------------------------------------------------------------------------
 
@@ -57,6 +58,19 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             self._waiting.append((event, turn))
             await turn
             return
+        self._run(event)
+
+    def take(self, connection: Connection, data: bytes) -> bool:
+        """What has come on this connection, at once. False: its task has to see to it, and to wait afterwards."""
+        if self._inside or self.is_congested():
+            return False
+        for io in self.transports.values():
+            if io.writer is not None and not _takes_more(io.writer):
+                return False
+        self._run(events.DataReceived(connection, data))
+        return True
+
+    def _run(self, event: events.Event) -> None:
         self._inside = True
         try:
             self._take(event)
@@ -235,6 +249,11 @@ def _takes_more(writer: Any) -> bool:
     inner: Any = writer
     failed = inner._reader is not None and inner._reader.exception()
     return not (failed or inner._protocol._paused or inner._transport.is_closing())
+
+
+def may_take(handler: server.ConnectionHandler) -> InlineConnection | None:
+    """The handler, if it is of the quick kind."""
+    return handler if isinstance(handler, InlineConnection) and handler.ask_at_once else None
 
 
 def take_inline(_: Master) -> None:
