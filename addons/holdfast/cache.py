@@ -25,6 +25,7 @@ from holdfast.caching.taking import Taking
 from holdfast.exchange import exchange_of, is_replay, route_of
 from holdfast.gateway import HAS_ANSWER, Gateway, Health, WouldDo
 from holdfast.policy.answer import only_if_cached_answer
+from holdfast.policy.caching.directives import has_any
 from holdfast.policy.caching.invalidation import is_safe
 from holdfast.policy.caching.key import cache_key, uncacheable_reason
 from holdfast.policy.caching.model import CacheRules
@@ -49,6 +50,7 @@ from holdfast.stores import Lookup, Purged, Store
 from holdfast.stores.opening import open_store
 from holdfast.stores.options import StoreOptions
 
+_RANGE = frozenset({b"range"})
 logger = logging.getLogger(__name__)
 
 
@@ -179,7 +181,7 @@ class Cache:
         asked, missed = fill.asked, isinstance(fill.decision, Miss)
         # What has just shown that it cannot be stored is not fetched whole for a client that may have it.
         conditions_pass = for_the_origin(asked.fields) or (missed and self._filling.is_pointless(fill.key))
-        ranged = missed and any(name.lower() == b"range" for name, _ in asked.fields)
+        ranged = missed and has_any(asked.fields, _RANGE)
         alone = "refresh" in exchange_of(flow) or asked.method != "GET" or conditions_pass or ranged
         if not alone and self._filling.wait > 0:
             return self._fill_for_many(flow, fill)

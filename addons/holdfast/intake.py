@@ -115,13 +115,18 @@ class Intake:
 
     def _forwarded(self, flow: HTTPFlow) -> None:
         headers, peer = flow.request.headers, flow.client_conn.peername
+        told = {name.lower() for name, _ in headers.fields}
         if peer:
-            seen = headers.get("x-forwarded-for")
-            headers["x-forwarded-for"] = f"{seen}, {peer[0]}" if seen else peer[0]
-        headers.setdefault("x-forwarded-proto", "https" if flow.client_conn.tls else "http")
+            seen = headers["x-forwarded-for"] if b"x-forwarded-for" in told else None
+            if seen is None:
+                headers.add("x-forwarded-for", peer[0])
+            else:
+                headers["x-forwarded-for"] = f"{seen}, {peer[0]}" if seen else peer[0]
+        if b"x-forwarded-proto" not in told:
+            headers.add("x-forwarded-proto", "https" if flow.client_conn.tls else "http")
         host = exchange_of(flow).get("original_host")
-        if host:
-            headers.setdefault("x-forwarded-host", host)
+        if host and b"x-forwarded-host" not in told:
+            headers.add("x-forwarded-host", host)
 
     def _is_health(self, flow: HTTPFlow) -> bool:
         path, request = self._gateway.profile.admin.health_path, flow.request

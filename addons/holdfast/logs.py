@@ -95,11 +95,6 @@ class Lines(logging.StreamHandler[TextIO]):
         self._write_ready()
         super().emit(record)
 
-    def write(self, line: str) -> None:
-        """This line, now."""
-        self._ready.append(f"{line}\n")
-        self._write_ready()
-
     def add(self, line: str) -> None:
         """Write this, with its line break, before the event loop waits again."""
         if not self._ready:
@@ -139,6 +134,8 @@ def _shown(fields: Mapping[str, object]) -> str:
 
 def _plain(value: object) -> str:
     text = str(value)
+    if type(value) is int or type(value) is float:
+        return text
     # A line break in a value would forge a log line.
     return text if text and text.isprintable() and not _ENDS_A_VALUE.search(text) else json.dumps(text)
 
@@ -164,7 +161,7 @@ def tell(logger: logging.Logger, message: str, fields: Mapping[str, object]) -> 
     if logger.isEnabledFor(logging.INFO):
         lines = _only_lines(logger)
         if lines and isinstance(lines.formatter, JsonLines | HumanLines):
-            lines.write(lines.formatter.line(logger.name, message, fields))
+            lines.add(lines.formatter.line(logger.name, message, fields) + "\n")
         else:
             logger.info(message, extra=fields)
 

@@ -116,8 +116,9 @@ class Filling:
             return None
         if refused[:2] != (response.status_code, response.headers.fields):
             return None
-        if any(name[:3].lower() == b"if-" for name, _ in fill.asked.fields):
-            return None  # a condition may decide how the client is answered
+        for name, _ in fill.asked.fields:
+            if name[:3].lower() == b"if-":
+                return None  # a condition may decide how the client is answered
         if response.status_code not in ERRORS:
             self.recovered(fill.key)
         self.pointless(fill, response.status_code, refused[2])

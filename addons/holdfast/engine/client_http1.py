@@ -35,6 +35,7 @@ from mitmproxy.proxy.layers.http._http1 import make_body_reader
 from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
 from holdfast.engine.framing import is_plain_http1, size_of, stays_open
+from holdfast.engine.heads import request_of
 from holdfast.engine.leg import Leg
 from holdfast.engine.lingering import Lingering, peer_of
 from holdfast.engine.request_head import HeadBuffer, lines_of
@@ -127,7 +128,7 @@ class ClientHttp1(Http1Server):
         fault = HEADER_TOO_LARGE if len(head) > self._leg.client.max_header else http1_fault(head)
         if not fault:
             try:
-                self.request = read_request_head(lines_of(head))
+                self.request = request_of(head)
                 size = size_of(self.request)
             except ValueError:
                 fault = UNREADABLE

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from mitmproxy.http import HTTPFlow, Request, Response
 from mitmproxy.net.http import url
@@ -54,9 +54,13 @@ class RequestSide(TimedStream):
 
     def __init__(self, context: Context, stream_id: int, leg: Leg) -> None:
         super().__init__(context, stream_id, leg)
-        self._messages = Messages()  # of a gRPC request, while it is held
         self._discard_at_most: int | None = None
         self._spool: Spool | None = None
+
+    @cached_property
+    def _messages(self) -> Messages:
+        """Of a gRPC request, while it is held."""
+        return Messages()
 
     @abstractmethod
     def make_server_connection(self) -> CommandGenerator[bool]:

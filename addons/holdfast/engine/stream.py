@@ -7,6 +7,8 @@ and keeps the client's connection. What stock does well (hooks, streaming, upgra
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from mitmproxy.connection import Server
 from mitmproxy.http import Headers, Response
 from mitmproxy.net.http.validate import validate_headers
@@ -63,10 +65,14 @@ class ResilientStream(RequestSide):
     def __init__(self, context: Context, stream_id: int, leg: Leg) -> None:
         super().__init__(context, stream_id, leg)
         self._last_failure: Failure | None = None
-        self._answer_messages = Messages()  # of a gRPC response, while it is held
         self._received = 0  # bytes of the response's body
         self._kept = False  # the attempt goes over a connection that has served a request before
         self._stale = False  # it did, and the server had closed that
+
+    @cached_property
+    def _answer_messages(self) -> Messages:
+        """Of a gRPC response, while it is held."""
+        return Messages()
 
     # -- attempts ---------------------------------------------------------------------------------------------------
 
@@ -191,7 +197,8 @@ class ResilientStream(RequestSide):
     def _resend(self) -> CommandGenerator[None]:
         """Another attempt after one that had reached the upstream."""
         self.server_state = self.state_wait_for_response_headers
-        self._answer_messages, self._received = Messages(), 0
+        self._received = 0
+        vars(self).pop("_answer_messages", None)
         if (yield from self.make_server_connection()):
             yield from self._send_request()
 
@@ -272,7 +279,13 @@ class ResilientStream(RequestSide):
 
     def check_body_size(self, request: bool) -> CommandGenerator[bool]:
         """As stock; and a gRPC response is held until its first message is whole, so that it can still be replaced."""
-        if not request and self._answer_messages.complete and self.response_body_buf and self.flow.response:
+        if (
+            not request
+            and self._grpc
+            and self._answer_messages.complete
+            and self.response_body_buf
+            and self.flow.response
+        ):
             self.flow.response.stream = True
             held = bytes(self.response_body_buf)
             self.response_body_buf.clear()

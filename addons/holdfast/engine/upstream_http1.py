@@ -12,7 +12,7 @@ from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.connection import ConnectionState
 from mitmproxy.http import Headers, Request, Response
-from mitmproxy.net.http.http1 import assemble_request_head, expected_http_body_size, read_response_head
+from mitmproxy.net.http.http1 import assemble_request_head, expected_http_body_size
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers.http import (
@@ -30,10 +30,11 @@ from mitmproxy.proxy.layers.http._http1 import make_body_reader
 
 from holdfast.engine.chunks import Chunks
 from holdfast.engine.commands import InterimResponse
-from holdfast.engine.framing import is_plain_http1, stays_open
+from holdfast.engine.framing import is_plain_http1, plain_size, stays_open
+from holdfast.engine.heads import response_of
 from holdfast.engine.whole import WholeRequest, WholeResponse
 from holdfast.policy.hop_by_hop import binds
-from holdfast.policy.response_faults import MAX_INTERIM, grants_what_was_asked, mended, response_fault
+from holdfast.policy.response_faults import MAX_INTERIM, grants_what_was_asked, response_fault
 
 _FIRST = frozenset({RequestHeaders, WholeRequest, RequestProtocolError})
 MAX_RESPONSE_HEADER = 256 * 1024
@@ -115,7 +116,11 @@ class UpstreamHttp1(Http1Client):
             fault = response_fault(lines)
             if fault:
                 raise ValueError(fault)
-            response = read_response_head(mended(lines))
+            response = response_of(lines)
+            whole = plain_size(self.request, response) if self._may_be_whole else None
+            if whole is not None and whole == len(self.buf):
+                yield from self._receive_whole(response)
+                return False
             size = expected_http_body_size(self.request, response)
         except ValueError as e:
             yield from self._refuse(f"Cannot parse HTTP response: {e}")
@@ -141,13 +146,8 @@ class UpstreamHttp1(Http1Client):
 
     def _final(self, response: Response, size: int | None, event: events.DataReceived) -> CommandGenerator[None]:
         assert self.stream_id is not None
-        self.response, self._interims = response, 0
-        if response.status_code == 401:
-            self.bound = self.bound or binds(response.headers.fields)
-        asked = self.request if self._may_be_whole and size is not None and size == len(self.buf) else None
-        if asked and stays_open(asked, response):
-            yield from self._receive_whole(response)
-            return
+        self.response = response
+        self._note(response)
         yield ReceiveHttp(ResponseHeaders(self.stream_id, response, size == 0))
         if self.conn.state is ConnectionState.CLOSED:
             self.state = self.done  # the header was enough for the attempt to be given up
@@ -161,9 +161,16 @@ class UpstreamHttp1(Http1Client):
         """The connection has done with it before anybody hears of it, and can take the next request."""
         stream_id, content = self.stream_id, bytes(self.buf)
         assert stream_id is not None
+        self._note(response)
         self.buf = ReceiveBuffer()
         self._begin_anew()
         yield ReceiveHttp(WholeResponse(stream_id, response, content))
+
+    def _note(self, response: Response) -> None:
+        """The final one has come."""
+        self._interims = 0
+        if response.data.status_code == 401:
+            self.bound = self.bound or binds(response.headers.fields)
 
     def _begin_anew(self) -> None:
         self.request_done = self.response_done = self._may_be_whole = False

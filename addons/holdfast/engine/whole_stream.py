@@ -22,7 +22,7 @@ from mitmproxy.proxy.layers.http import (
     SendHttp,
 )
 
-from holdfast.engine.framing import is_small
+from holdfast.engine.framing import has_known_names, is_small
 from holdfast.engine.stream import TOO_LARGE, ResilientStream
 from holdfast.engine.whole import WholeRequest, WholeResponse
 from holdfast.policy.hop_by_hop import end_to_end
@@ -30,6 +30,8 @@ from holdfast.policy.hop_by_hop import end_to_end
 
 class WholeStream(ResilientStream):
     """`ResilientStream` for whole messages as well."""
+
+    _sound = False  # the request's header has been read by stricter rules than mitmproxy's
 
     def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
         if type(event) is WholeResponse:
@@ -41,6 +43,7 @@ class WholeStream(ResilientStream):
     # -- the request ------------------------------------------------------------------------------------------------
 
     def _whole_request(self, event: WholeRequest) -> CommandGenerator[None]:
+        self._sound = True  # `http1_fault` has
         yield from self.state_wait_for_request_headers(RequestHeaders(self.stream_id, event.request, not event.content))
         if self.client_state != self.state_consume_request_body:
             for part in event.rest():
@@ -59,6 +62,10 @@ class WholeStream(ResilientStream):
             yield from self._respond()
         elif (yield from self.make_server_connection()):
             yield from self._send_request()
+
+    def check_invalid(self, request: bool) -> CommandGenerator[bool]:
+        """As stock, once."""
+        return False if request and self._sound else (yield from super().check_invalid(request))
 
     def _send_request(self) -> CommandGenerator[None]:
         request = self.flow.request
@@ -87,7 +94,7 @@ class WholeStream(ResilientStream):
         small = not content or is_small(self.context.options, content, response)
         if not small and (yield from self.check_body_size(False)):
             return
-        if (yield from self.check_invalid(False)):
+        if not has_known_names(response) and (yield from self.check_invalid(False)):
             return
         yield HttpResponseHeadersHook(self.flow)
         if (yield from self.check_killed(True)):

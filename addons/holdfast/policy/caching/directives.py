@@ -90,6 +90,14 @@ def lines_of(fields: Fields, name: bytes) -> list[bytes]:
     return [value for field, value in fields if field.lower() == name]
 
 
+def has_any(fields: Fields, names: frozenset[bytes]) -> bool:
+    """Whether there is a field of one of these names, which are given in lower case."""
+    for name, _ in fields:  # noqa: SIM110  # asked of every request: a loop is quicker than a generator
+        if name.lower() in names:
+            return True
+    return False
+
+
 def parse(lines: Iterable[bytes]) -> Directives:
     """Of a response (RFC 9111, section 5.2.2)."""
     return _parsed(tuple(lines), 0)

@@ -37,10 +37,19 @@ HOST_OVERRIDES = frozenset(
     }
 )
 
+_TELLING = (
+    frozenset({"transfer-encoding", "content-length", "upgrade", "host", "forwarded"})
+    | METHOD_OVERRIDES
+    | URL_OVERRIDES
+    | HOST_OVERRIDES
+)
+"""What else a request has in its header does not decide where it goes."""
+
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9_~-]+(?:\.[a-z0-9_~-]+)*)(?::[1-9][0-9]{0,4})?")
 _TARGET = re.compile(r"/[\x21\x22\x24-\x5b\x5d-\x7e]*")  # visible ASCII but for `#` and the backslash
 _TRIPLET = re.compile(r"%([0-9A-Fa-f]{2})")
+_PLAIN_PATH = re.compile(r"[0-9A-Za-z_~/-]*")
 _BROKEN_TRIPLET = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # What ends a path for one server or another, once decoded; and `%xx` that only a second decoding would find.
 _DELIMITER = re.compile(r"[\x00-\x1f\x7f?#\\]|%[0-9A-Fa-f]{2}")
@@ -210,11 +219,12 @@ def uncacheable_reason(
     if method not in ("GET", "HEAD"):
         return "method"
     named = [(canonical(name), value) for name, value in fields]
+    telling = [field for field in named if field[0] in _TELLING]
     return (
-        _message_fault(named, has_body)
-        or _host_fault(scheme.lower(), host, named)
+        _message_fault(telling, has_body)
+        or _host_fault(scheme.lower(), host, telling)
         or _target_fault(target)
-        or _override_fault(host, named, rules)
+        or _override_fault(host, telling, rules)
         or _header_fault(fields, rules)
     )
 
@@ -258,14 +268,24 @@ def _message_fault(named: Sequence[tuple[str, bytes]], has_body: bool) -> str | 
 def _host_fault(scheme: str, host: str, named: Sequence[tuple[str, bytes]]) -> str | None:
     """One host, written as every client writes it: origins have answered `Host: EXAMPLE.com` or `:80` otherwise."""
     said = [value.decode("latin-1").strip(" \t") for name, value in named if name == "host"]
-    usual = _HOST.fullmatch(host) is not None and normal_host(scheme, host) == host
-    return None if usual and said in ([], [host]) else "host"
+    return None if _is_usual(scheme, host) and said in ([], [host]) else "host"
+
+
+def _is_usual(scheme: str, host: str) -> bool:
+    return (_known_as_usual if len(host) <= _SHORT else _known_as_usual.__wrapped__)(scheme, host)
+
+
+@lru_cache(maxsize=256)
+def _known_as_usual(scheme: str, host: str) -> bool:
+    return _HOST.fullmatch(host) is not None and normal_host(scheme, host) == host
 
 
 def _target_fault(target: str) -> str | None:
     if not _TARGET.fullmatch(target):
         return "target"
     path = target.partition("?")[0]
+    if _PLAIN_PATH.fullmatch(path):
+        return None  # nothing of what follows is in it
     if _BROKEN_TRIPLET.search(path):
         return "path_encoding"
     try:
@@ -304,6 +324,7 @@ def _names_another_host(host: str, name: str, value: bytes) -> bool:
 
 def _header_fault(fields: Fields, rules: KeyRules) -> str | None:
     """What is sent to provoke an error page in the name of everybody (CPDoS: header oversize, meta characters)."""
-    if any(_NOT_IN_A_VALUE.search(value) for _, value in fields):
+    values = b"".join([value for _, value in fields])
+    if _NOT_IN_A_VALUE.search(values):
         return "field_value"
-    return "oversized" if sum(len(name) + len(value) for name, value in fields) > rules.max_header else None
+    return "oversized" if len(values) + sum([len(name) for name, _ in fields]) > rules.max_header else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from holdfast.policy.caching.model import Fields
 
@@ -37,6 +38,10 @@ class CacheStatus:
 
 def member(status: CacheStatus) -> str:
     """As a member of the structured list: `holdfast;fwd=stale;fwd-status=304;ttl=60`."""
+    return _remembered(status) if status.ttl is None else _member(status)
+
+
+def _member(status: CacheStatus) -> str:
     forwarded = status.fwd is not None
     parts = [NAME, f"fwd={status.fwd}" if forwarded else "hit"]
     if forwarded and status.fwd_status is not None:
@@ -51,6 +56,10 @@ def member(status: CacheStatus) -> str:
         detail = status.detail[:TEXT_MAX]
         parts.append(f"detail={detail if _TOKEN.fullmatch(detail) else _string(detail)}")
     return ";".join(parts)
+
+
+_remembered = lru_cache(maxsize=256)(_member)
+"""Where there is no time in it: the same is said of every request for what is not stored."""
 
 
 def with_cache_status(response: Fields, status: CacheStatus) -> Fields:

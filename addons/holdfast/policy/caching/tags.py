@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from holdfast.policy.caching.directives import has_any
 from holdfast.policy.caching.invalidation import is_safe
 from holdfast.policy.caching.model import Fields
 
@@ -77,10 +78,7 @@ def response_tags(response: Fields, origin: str, limits: TagLimits) -> Tags:
 
 def names_tags(response: Fields) -> bool:
     """Whether any of its fields says anything of tags; most responses have none."""
-    for name, _ in response:  # noqa: SIM110  # asked of every response: a loop is quicker than a generator
-        if name.lower() in _FIELDS:
-            return True
-    return False
+    return has_any(response, _FIELDS)
 
 
 def tags_named(fields: Fields) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from holdfast.policy.caching import dates
+from holdfast.policy.caching.directives import has_any
 from holdfast.policy.caching.model import Fields, StoredResponse
 from holdfast.policy.caching.vary import FORWARDED, selecting_values, vary_names
 from holdfast.policy.hop_by_hop import end_to_end
@@ -137,7 +138,7 @@ def head_effect(stored: StoredResponse, status: int, response: Fields) -> HeadEf
 
 def for_the_origin(request: Fields) -> bool:
     """Whether there is a condition that a cache must not evaluate: If-Match, If-Unmodified-Since (section 4.3.2)."""
-    return any(name.lower() in _ORIGIN_ONLY for name, _ in request)
+    return has_any(request, _ORIGIN_ONLY)
 
 
 def not_modified(request: Fields, stored: StoredResponse) -> bool:
