@@ -255,7 +255,10 @@ class Cache:
         announced = flow.response.headers.get("content-length", "")
         length = int(announced) if announced.isdigit() else None
         verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked), length=length)
-        return verdict.because if isinstance(verdict, NotStored) else None
+        if isinstance(verdict, NotStored):
+            return verdict.because
+        fill.foreseen = candidate.status, flow.response.headers.fields, candidate, verdict
+        return None
 
     def response_grown(self, flow: HTTPFlow) -> None:
         """It is not held to its end after all: nobody need wait for that, and its header goes out now."""

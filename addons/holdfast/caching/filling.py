@@ -33,6 +33,7 @@ from holdfast.policy.caching.reuse import (
     Validate,
     decide,
 )
+from holdfast.policy.caching.storing import Stored
 from holdfast.policy.caching.validation import unconditional_request
 from holdfast.stores import Lookup, Store
 
@@ -61,6 +62,7 @@ class Fill:
     collapsed: bool | None = None
     arrived: float = 0.0
     refused: tuple[int, Fields, str] | None = None  # why a response with this status and this header is not stored
+    foreseen: tuple[int, Fields, StoredResponse, Stored] | None = None  # what would be stored of one with these
 
 
 class Filling:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mitmproxy.http import HTTPFlow
+from mitmproxy.http import HTTPFlow, Response
 
 from holdfast.answering import as_response
 from holdfast.caching.filling import Fill, Filling
@@ -132,9 +132,8 @@ class Taking:
         if refused := self._filling.refused_before(flow, fill):
             self._report.forwarded(flow, fill, stored=False, detail=refused)
             return
-        candidate = storable(flow, fill.asked, (fill.since, fill.arrived or self._now()), fill.lookup.as_of)
         exchange = exchange_of(flow)
-        verdict = may_store(fill.asked.method, fill.asked.fields, candidate, self._rules_for(fill.asked))
+        candidate, verdict = self._judged(flow, flow.response, fill)
         if isinstance(verdict, Stored) and (withheld := unsaid(fill.asked, candidate, self._rules_for(fill.asked))):
             verdict = NotStored(withheld)
         if because := unkept(exchange):
@@ -151,6 +150,15 @@ class Taking:
             ttl=None if refused else ttl_of(candidate, self._rules_for(fill.asked), self._now()),
             detail=refused or None,
         )
+
+    def _judged(self, flow: HTTPFlow, response: Response, fill: Fill) -> tuple[StoredResponse, Stored | NotStored]:
+        """What would be stored, and whether it may be; where the header is the one that was judged already, by that."""
+        rules, body, foreseen = self._rules_for(fill.asked), response.raw_content or b"", fill.foreseen
+        if foreseen and foreseen[:2] == (response.status_code, response.headers.fields) and len(body) <= rules.max_body:
+            tags = tuple(exchange_of(flow).get("tags", ()))
+            return replace(foreseen[2], body=body, tags=tags), foreseen[3]
+        candidate = storable(flow, fill.asked, (fill.since, fill.arrived or self._now()), fill.lookup.as_of)
+        return candidate, may_store(fill.asked.method, fill.asked.fields, candidate, rules)
 
     async def _put(self, fill: Fill, candidate: StoredResponse, verdict: Stored | NotStored) -> str:
         """Why it is not stored; empty if it is."""

@@ -24,7 +24,8 @@ from holdfast.policy.caching.vary import Selecting
 from holdfast.stores import Heard, Lookup, Purged, StoreHealth
 from holdfast.stores import redis_record as record
 from holdfast.stores.options import StoreOptions
-from holdfast.stores.redis_link import Command, RedisLink, Refused, Unreachable
+from holdfast.stores.redis_batches import Command
+from holdfast.stores.redis_link import RedisLink, Refused, Unreachable
 from holdfast.stores.redis_nodes import Nodes
 from holdfast.stores.redis_reading import Hint, Reading
 from holdfast.stores.redis_scripts import PUT, READ, UNLOCK, script_digest

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from redis.exceptions import (
     AskError,
@@ -24,6 +25,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from holdfast.stores.redis_batches import Batches, Command, is_small
 from holdfast.stores.redis_nodes import Node, Nodes
 from holdfast.stores.redis_record import Keys
 from holdfast.stores.redis_scripts import ALLOW_OOM, OPEN, PURGE, READ, script_digest
@@ -37,8 +39,6 @@ _LOOK_AROUND = 60.0
 _NO_ROOM = 10.0  # seconds for which a refusal for want of memory is told
 _OVERSLEPT = 1.3  # times the bound
 _DOUBTS = 3  # calls in a row that timed out while this process was busy, before it is taken for an outage
-
-type Command = tuple[Any, ...]
 
 
 class Unreachable(Exception):  # never seen outside the stores
@@ -69,6 +69,7 @@ class RedisLink:
         self._looked_around: float | None = None
         self._no_room = ("", 0.0)
         self._beating: asyncio.Task[None] | None = None
+        self._batches: WeakKeyDictionary[Node, Batches] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Try once, within the time of a probe; go on trying in the background."""
@@ -114,7 +115,8 @@ class RedisLink:
         node = self.nodes.of(key)
         if node.circuit.is_open and not probing:
             raise Unreachable(node.circuit.reason)
-        answers = await self._call(node, commands, bound)
+        together = not probing and is_small(commands)
+        answers = await (self._together(node, commands, bound) if together else self._call(node, commands, bound))
         elsewhere = next((each for each in answers if isinstance(each, AskError)), None)
         if elsewhere:
             address = (elsewhere.host or node.name.rpartition(":")[0], int(elsewhere.port))
@@ -149,6 +151,19 @@ class RedisLink:
             return (await self.ask(key, command))[0]
         except (Unreachable, Refused) as error:
             return error
+
+    def _together(self, node: Node, commands: Sequence[Command], bound: float) -> Awaitable[list[Any]]:
+        """With what others ask the node at this moment."""
+        batches = self._batches.get(node)
+        if batches is None:
+
+            async def send(batch: Sequence[Command], within: float) -> list[Any]:
+                if node.circuit.is_open:  # since it was asked
+                    raise Unreachable(node.circuit.reason)
+                return await self._call(node, batch, within)
+
+            batches = self._batches[node] = Batches(send)
+        return batches.ask(commands, bound)
 
     async def _call(self, node: Node, commands: Sequence[Command], bound: float) -> list[Any]:
         try:
