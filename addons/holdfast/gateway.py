@@ -90,8 +90,8 @@ class Hit(Protocol):
     def cache_status(self, ttl: int) -> str:
         """What Cache-Status says of it with so many seconds left."""
 
-    def again(self) -> None:
-        """Somebody else has got it."""
+    def again(self, times: int) -> None:
+        """So many others have got it."""
 
 
 class HitLane(Protocol):
@@ -108,8 +108,8 @@ class HitLane(Protocol):
 class CountsHits(Protocol):
     """An addon that counts requests when they have ended, hits of the fast lane among them."""
 
-    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[float], None]:
-        """What is called, with the seconds that it took, for each further hit that is answered as this flow was."""
+    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[Sequence[float]], None]:
+        """What is called for further hits that are answered as this flow was, with the seconds that each took."""
 
 
 HealthCheck = Callable[[], Awaitable[Health]]

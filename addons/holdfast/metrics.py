@@ -6,7 +6,8 @@ shows. Labels are bounded: the route label, never the path; the methods of RFC 9
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from mitmproxy.http import HTTPFlow
@@ -45,7 +46,9 @@ class Metrics:
             ["route", "method", "status", "fate"],
             registry=gateway.registry,
         )
-        self._kinds: dict[tuple[str, str, str, str], Callable[[float], None]] = {}  # as many as there are series
+        self._kinds: dict[
+            tuple[str, str, str, str], Callable[[Sequence[float]], None]
+        ] = {}  # as many as there are series
         self._duration = Histogram(
             "holdfast_request_duration_seconds",
             "From the request's header to the end of its answer, in seconds.",
@@ -61,10 +64,10 @@ class Metrics:
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
         """Called by the access log once a request; status is `none` where the client got no answer."""
         if not is_replay(exchange):  # no client's: the replayer counts its own
-            self.hit_counter(flow, exchange)(seconds)
+            self.hit_counter(flow, exchange)((seconds,))
 
-    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[float], None]:
-        """What counts this request, and those of its kind."""
+    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[Sequence[float]], None]:
+        """What counts requests of this kind, each with the seconds that it took."""
         method = flow.request.method.upper()
         status = str(sent_status(flow) or "none")
         route, fate = route_of(flow), exchange["fate"]
@@ -75,9 +78,17 @@ class Metrics:
         requests = self._requests.labels(route, method if method in _METHODS else "OTHER", status, fate)
         duration = self._duration.labels(route, fate)
 
-        def count(seconds: float) -> None:
-            requests.inc()
-            duration.observe(seconds)
+        bounds: Sequence[float] = duration._upper_bounds
+
+        def count(seconds: Sequence[float]) -> None:
+            requests.inc(len(seconds))
+            shortest = bisect_left(bounds, min(seconds))
+            if shortest == bisect_left(bounds, max(seconds)):  # all in one bucket, and so in one step
+                duration._sum.inc(sum(seconds))
+                duration._buckets[shortest].inc(len(seconds))
+            else:
+                for each in seconds:
+                    duration.observe(each)
 
         if method in _METHODS:
             self._kinds[kind] = count

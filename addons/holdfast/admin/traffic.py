@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mitmproxy.http import HTTPFlow
 
@@ -19,9 +19,9 @@ class Traffic:
     def observe(self, flow: HTTPFlow, exchange: Exchange, seconds: float) -> None:
         """Called by the access log once a request. A replay is no client's, as for the metrics."""
         if not is_replay(exchange):
-            self.hit_counter(flow, exchange)(seconds)
+            self.hit_counter(flow, exchange)((seconds,))
 
-    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[float], None]:
-        """What counts this request, and those of its kind."""
+    def hit_counter(self, flow: HTTPFlow, exchange: Exchange) -> Callable[[Sequence[float]], None]:
+        """What counts requests of this kind."""
         add, clock, route, fate = self._add, self._clock, route_of(flow), exchange["fate"]
-        return lambda _: add(clock(), route, fate)
+        return lambda seconds: add(clock(), route, fate, len(seconds))

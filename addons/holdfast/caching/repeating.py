@@ -40,7 +40,7 @@ class RepeatableHit:
     stored: ref[StoredResponse]  # weak: what the store lets go of is to be gone
     store: Store
     filling: Filling
-    again: Callable[[], None]
+    again: Callable[[int], None]
 
     def holds(self, now: float) -> bool:
         """Whether the cache would answer with this response."""
@@ -107,9 +107,9 @@ class Repeating:
         count, noted = self._report.results.labels("stale" if stale else "hit").inc, self._rewarming.again
         selecting = stored.selecting
 
-        def again() -> None:
-            count()
-            noted(key, selecting)
+        def again(times: int) -> None:
+            count(times)
+            noted(key, selecting, times)
 
         lane.offer(
             flow,

@@ -73,11 +73,11 @@ class Rewarming:
         if len(self._wanted) > 2 * self.settings.remember:
             self._keep(self.settings.remember)
 
-    def again(self, key: str, selecting: Selecting) -> None:
-        """`note` for a hit that was answered without a flow."""
+    def again(self, key: str, selecting: Selecting, times: int) -> None:
+        """`note` for so many hits that were answered without a flow."""
         known = self._wanted.get((key, selecting))
         if known:
-            known.count += 1
+            known.count += times
 
     def purged(self, tags: Sequence[str]) -> None:
         """Whatever carries one of these tags has become unusable or stale."""

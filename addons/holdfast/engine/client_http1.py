@@ -106,7 +106,7 @@ class ClientHttp1(Http1Server):
     @property
     def is_idle(self) -> bool:
         """Whether the next byte would be the first of a request."""
-        return self.state == self.read_headers and not self.buf
+        return self.state == self.read_headers and not self.buf._data
 
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
         """As stock, within bounds of time and size, and by the rules of `policy.request_faults`."""

@@ -121,8 +121,10 @@ class ResilientLayer(ServerSide):
 
     def is_between_requests(self) -> bool:
         """Whether the client speaks HTTP/1, and nothing of a request or an answer is under way."""
+        if self.streams or self._first:
+            return False
         http = self.connections.get(self.context.client)
-        return isinstance(http, ClientHttp1) and http.is_idle and not self.streams and not self._first
+        return type(http) is ClientHttp1 and http.is_idle
 
     @property
     def request_head(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from weakref import WeakValueDictionary
@@ -18,7 +19,7 @@ from holdfast.engine.shortcut import Shortcut
 from holdfast.exchange import exchange_of
 from holdfast.gateway import CountsHits, Gateway, Hit
 from holdfast.lane.heads import LONGEST, WITHOUT_MEANING, essence, is_repeatable
-from holdfast.lane.memo import Memos, memo_of
+from holdfast.lane.memo import Memo, Memos, memo_of
 from holdfast.lane.onlookers import onlookers
 from holdfast.policy.caching.key import canonical
 from holdfast.request_ids import new_request_id
@@ -47,6 +48,7 @@ class FastLane:
         self._wall, self._clock = gateway.wall_clock, gateway.leg.clock
         self._since = 0.0  # what began before may be answered by what does not hold any more
         self._answered = 0
+        self._uncounted: list[Memo] = []
         gateway.registry.register(LaneFigures(self))
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -145,13 +147,21 @@ class FastLane:
         request_id = given.decode() if given else new_request_id()
         header = memo.header(request_id.encode(), now)
         self._answered += 1
-        memo.hit.again()
         seconds = self._clock() - begun
-        for count in memo.counts:
-            count(seconds)
+        if not memo.took:
+            if not self._uncounted:
+                asyncio.get_running_loop().call_soon(self._count)
+            self._uncounted.append(memo)
+        memo.took.append(seconds)
         if memo.tell:
             memo.tell(request_id, seconds)
         return [header, memo.hit.body] if memo.is_long else [header]
+
+    def _count(self) -> None:
+        """The hits of one turn of the event loop, all at once."""
+        uncounted, self._uncounted = self._uncounted, []
+        for memo in uncounted:
+            memo.count()
 
 
 class LaneFigures(Collector):

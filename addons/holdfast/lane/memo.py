@@ -14,19 +14,20 @@ MOST = 4096  # headers known by heart
 ROOM = 8 * 1024 * 1024  # bytes that they and what is remembered by them may take
 _BESIDE = 1024  # bytes of one memo beside its header and its body: objects, closures, its place
 
-type Count = Callable[[float], None]
+type Count = Callable[[Sequence[float]], None]
 type Tell = Callable[[str, float], None]
 
 
 class Memo:
-    """What is sent for a hit. Each of `counts` is called with the seconds that an answer took, `tell` with its id too.
+    """What is sent for a hit. Each of `counts` is called with the seconds that answers took, `tell` with one's id too.
 
+    `took` are the seconds of those that have not been counted yet.
     If it `is_long` the hit's body follows the header that `header` gives, else it comes with it. `size` is in bytes.
     """
 
     __slots__ = (
         *("_age", "_before", "_behind", "_lines", "_places", "_short", "_ttl"),
-        *("counts", "hit", "is_long", "size", "tell"),
+        *("counts", "hit", "is_long", "size", "tell", "took"),
     )
 
     def __init__(
@@ -39,6 +40,7 @@ class Memo:
         tell: Tell | None,
     ) -> None:
         self.hit, self.counts, self.tell = hit, tuple(counts), tell
+        self.took: list[float] = []
         self.is_long = len(body) > JOINED
         self._short = b"" if self.is_long else body
         self._lines, self._places = lines, places
@@ -52,6 +54,13 @@ class Memo:
         if age != self._age or ttl != self._ttl:
             self._write(age, ttl)
         return self._before + request_id + self._behind
+
+    def count(self) -> None:
+        """Those that have not been counted yet."""
+        took, self.took = self.took, []
+        self.hit.again(len(took))
+        for count in self.counts:
+            count(took)
 
     def _write(self, age: int, ttl: int) -> None:
         self._age, self._ttl = age, ttl

@@ -60,15 +60,15 @@ class Minutes:
         self._past: deque[tuple[int, Counts]] = deque()
         self._routes: set[str] = set()
 
-    def add(self, now: float, route: str, fate: str) -> None:
-        """One request has ended."""
+    def add(self, now: float, route: str, fate: str, times: int = 1) -> None:
+        """A request has ended; or so many of this kind."""
         number = int(now) // _SECONDS
         if number != self._number:
             self._turn(number)
         key = (route, fate)
         if key not in self._counts:
             key = (self._known(route), fate)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts[key] = self._counts.get(key, 0) + times
 
     def hour(self, now: float) -> tuple[Minute, ...]:
         """As many minutes as are kept, oldest first; the last one has not ended."""

@@ -36,9 +36,9 @@ class OneHit:
         """Like the cache's."""
         return f"holdfast;hit;ttl={ttl}"
 
-    def again(self) -> None:
+    def again(self, times: int) -> None:
         """Counted."""
-        self.told.append("again")
+        self.told += ["again"] * times
 
 
 def response(body: bytes = b"one", *fields: tuple[bytes, bytes], reason: bytes = b"Told") -> Response:
