@@ -45,6 +45,7 @@ FLUSH = 3.0  # seconds that a stop waits for the broker's confirmations
 LARGE_BODY = 256 * 1024  # characters
 REOPEN_EVERY = 5.0  # seconds between two attempts to open an outbox that could not be opened
 _RESTART = {"restart": True}
+_COMPANY = 8  # requests under way, from which on several are likely to fail at about the same time
 
 
 class RedactionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -256,7 +257,7 @@ class FailureSink:
                 record = await self._append_spooled(self._outbox, flow, failure)
             else:
                 record = await self._record(flow, failure)
-                await self._outbox.append(record)
+                await self._outbox.append(record, in_company=self._gateway.in_flight >= _COMPANY)
         except CaptureRefused as refused:
             self._refused.labels(refused.reason).inc()
             if refused.reason not in ("too_large", "upgrade"):  # those are about the request, not about the outbox

@@ -89,12 +89,14 @@ class Outbox:
 
     # --- storing ---
 
-    async def append(self, record: OutboxRecord) -> None:
+    async def append(self, record: OutboxRecord, *, in_company: bool = False) -> None:
         """Returns once the record is on the disk. CaptureRefused, with its reason, if it is not known to be.
 
+        `in_company`: many requests are under way, and others are likely to fail as this one has.
         After the reasons `outbox_busy` and `outbox_unavailable`, and after a cancellation, it may still be stored.
         """
         ticket = self._ticket(record, asyncio.get_running_loop())
+        ticket.in_company = in_company
         self._writer.submit(ticket)
         try:
             async with asyncio.timeout(self.limits.commit_timeout):

@@ -23,6 +23,9 @@ from holdfast.outbox.record import OutboxLimits
 log = logging.getLogger(__name__)
 _GROUP_RECORDS = 1024
 _GROUP_BYTES = 8 << 20
+_GATHER = 0.0015
+_GATHER_AT_MOST = 0.006
+"""Seconds. To sync costs about as much for many as for one, and each time the thread wakes costs the event loop."""
 _TIDY_EVERY = 5.0
 _REOPEN_EVERY = 1.0
 _RESCUE_EVERY = 60.0
@@ -32,8 +35,11 @@ _NOBODYS_FAULT = (apsw.BusyError, apsw.LockedError, StoreUnavailable)  # smaller
 class Ticket[T]:
     """Something to be done in a transaction, and the future of its outcome: the result once that is committed.
 
-    `size` is what it holds in memory while it waits. An `abandoned` ticket is not begun any more.
+    `size` is what it holds in memory while it waits. An `abandoned` ticket is not begun any more. One that is
+    `in_company` may wait a few milliseconds for others, which are likely to come.
     """
+
+    in_company = False
 
     def __init__(
         self, work: Callable[[Ledger], T], size: int = 0, loop: asyncio.AbstractEventLoop | None = None
@@ -133,6 +139,10 @@ class Writer:
                 self._changed.wait(max(0.0, self._next_tidy - time.monotonic()))
             if not self._waiting:
                 return None if self._closing else []
+            in_company = self._waiting[0].in_company
+        if in_company:
+            self._gather()
+        with self._changed:
             group: list[Ticket[Any]] = []
             size = 0
             while self._waiting and len(group) < _GROUP_RECORDS and (not group or size < _GROUP_BYTES):
@@ -142,6 +152,13 @@ class Writer:
                     group.append(ticket)
                     size += ticket.size
             return group
+
+    def _gather(self) -> None:
+        """Wait for a moment as long as more are coming."""
+        until, seen = time.monotonic() + _GATHER_AT_MOST, 0
+        while seen < len(self._waiting) < _GROUP_RECORDS and time.monotonic() < until and not self._closing:
+            seen = len(self._waiting)
+            time.sleep(_GATHER)
 
     def _commit(self, group: list[Ticket[Any]]) -> None:
         """Commit a group as one transaction; if that fails, its halves, so that one bad row only fails itself."""
