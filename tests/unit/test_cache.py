@@ -14,6 +14,7 @@ from holdfast.exchange import exchange_of
 from holdfast.profile.values import Duration, Size
 from holdfast.stores import StoreHealth
 from tests.unit.caching.rig import HOST, KEY, Rig, answer, settled, status_of
+from tests.unit.hooks import finished
 
 type Make = Callable[..., Rig]
 
@@ -93,8 +94,8 @@ async def test_a_request_that_is_answered_already_is_left_alone(make: Make) -> N
     await rig.fetch()
     flow = rig.flow()
     flow.response = Response.make(418)
-    await rig.cache.request(flow)
-    await rig.cache.response(flow)
+    await finished(rig.cache.request(flow))
+    await finished(rig.cache.response(flow))
     assert flow.response.status_code == 418
     assert status_of(flow) == ""
 

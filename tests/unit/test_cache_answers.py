@@ -15,6 +15,7 @@ from mitmproxy.test import tflow
 from holdfast.caching.settings import CacheSettings, RewarmSettings
 from holdfast.exchange import exchange_of
 from tests.unit.caching.rig import KEY, Named, Rig, a_moment, answer, settled, status_of
+from tests.unit.hooks import finished
 
 type Make = Callable[..., Rig]
 
@@ -97,7 +98,7 @@ async def test_the_age_counts_from_the_request_and_not_from_the_end_of_the_body(
     rig.clock.advance(2)
     await rig.begun(flow, answer(200, b"one", ("Age", "3")))
     rig.clock.advance(5)
-    await rig.cache.response(flow)
+    await finished(rig.cache.response(flow))
     await settled()
     hit = await rig.fetch()
     assert hit.response and hit.response.headers["age"] == "10"
@@ -132,7 +133,7 @@ async def test_an_answer_that_is_not_the_upstreams_is_not_kept(make: Make, known
     flow = await rig.ask()
     await rig.begun(flow, answer())
     flow.metadata["holdfast"] |= known
-    await rig.cache.response(flow)
+    await finished(rig.cache.response(flow))
     assert ";fwd=miss;stored=?0;" in status_of(flow)
     assert flow.response and flow.response.content == b"one"
     assert rig.stored() is None
@@ -193,7 +194,7 @@ async def test_a_request_that_ends_without_an_answer_holds_nobody(make: Make, ho
         exchange_of(first)["answered"] = True
         await rig.begun(first, answer(503))
     else:
-        await rig.cache.response(first)
+        await finished(rig.cache.response(first))
     flow = await second
     assert flow.response is None
     assert ";stored;" in status_of(await rig.told(flow, answer()))
@@ -241,7 +242,7 @@ async def test_a_response_that_grew_too_large_is_not_kept(make: Make) -> None:
     reply.stream = True
     rig.cache.response_grown(first)
     assert status_of(first).endswith(";detail=max-body")
-    await rig.cache.response(first)
+    await finished(rig.cache.response(first))
     assert rig.stored() is None and rig.count("miss") == 1
     assert (await second).response is None
     third = await rig.ask("/a", ("If-None-Match", '"9"'))

@@ -12,6 +12,7 @@ from holdfast.caching.settings import CacheSettings
 from holdfast.exchange import exchange_of
 from holdfast.profile.values import Duration
 from tests.unit.caching.rig import KEY, Named, Rig, answer, settled, status_of
+from tests.unit.hooks import finished
 
 type Make = Callable[..., Rig]
 
@@ -247,8 +248,8 @@ async def test_what_is_stored_answers_in_place_of_a_failure(make: Make, status: 
     said = f"holdfast;fwd=stale;{'fwd-status=503;' if status else ''}ttl=-10;"
     assert status_of(flow).startswith(said)
     await settled()
-    await rig.cache.responseheaders(flow)
-    await rig.cache.response(flow)
+    await finished(rig.cache.responseheaders(flow))
+    await finished(rig.cache.response(flow))
     assert status_of(flow).startswith(said) and "," not in status_of(flow)
     assert rig.count("stale") == 1
     rig.clock.advance(1)

@@ -17,6 +17,7 @@ from holdfast.policy.failure import Failure
 from holdfast.profile.settings import AddonEntry
 from holdfast.profile.values import Duration
 from holdfast.testing import make_flow
+from tests.unit.hooks import finished
 
 
 class Sink:
@@ -148,7 +149,7 @@ ORDER = InterceptorSettings(order=True)
 async def asked(settings: InterceptorSettings, sink: Sink, flow: HTTPFlow) -> HTTPFlow:
     """The flow once its whole request has passed the interceptor."""
     gateway: Any = SimpleNamespace(sink=sink, stand_in=None)
-    await Interceptor(settings, gateway).request(flow)
+    await finished(Interceptor(settings, gateway).request(flow))
     return flow
 
 
@@ -223,7 +224,7 @@ async def test_a_large_body_is_claimed_before_any_of_it_goes_upstream() -> None:
     assert exchange_of(flow)["withheld"] == "accepted"
     assert flow.response is None
     assert sink.stored == []
-    await interceptor.request(flow)
+    await finished(interceptor.request(flow))
     assert flow.response and flow.response.status_code == 202
 
 

@@ -72,7 +72,7 @@ def test_the_event_log_of_a_front_end_gets_the_fields_but_no_requests() -> None:
 
 
 @pytest.mark.parametrize("form", ["human", "json"])
-def test_a_line_that_is_told_without_a_record_is_the_same(
+async def test_a_line_that_is_told_without_a_record_is_the_same(
     form: Literal["human", "json"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever is in its fields; and where somebody else listens, there is a record."""
@@ -81,6 +81,7 @@ def test_a_line_that_is_told_without_a_record_is_the_same(
     set_up_logs(LogSettings(format=form))
     logger.info("request", extra=fields)
     tell(logger, "request", fields)
+    await asyncio.sleep(0)
     one, other = (re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "", line) for line in capsys.readouterr().err.strip().split("\n"))
     assert one == other
     records: list[logging.LogRecord] = []
@@ -197,7 +198,7 @@ async def test_whoever_else_listens_gets_records(stream: Told) -> None:
 
 
 @pytest.mark.parametrize("form", ["human", "json"])
-def test_what_every_line_of_a_process_has_is_in_each(
+async def test_what_every_line_of_a_process_has_is_in_each(
     form: Literal["human", "json"], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever way it is written: with a record, without one, or put together from pieces."""
@@ -207,6 +208,7 @@ def test_what_every_line_of_a_process_has_is_in_each(
     set_up_logs(LogSettings(format=form))
     logger.info("done", extra={"path": "/"})
     tell(logger, "done", {"path": "/"})
+    await asyncio.sleep(0)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(("worker=2 path=/" if form == "human" else '"worker": 2, "path": "/"') in line for line in lines)

@@ -14,6 +14,7 @@ from holdfast.gateway import Gateway
 from holdfast.surrogate import Surrogate, SurrogateSettings
 from holdfast.testing import FixedClock, make_flow
 from tests.unit.caching.rig import HOST, Named, answer, make_gateway
+from tests.unit.hooks import finished
 
 GROUP = f"http://{HOST}\t"
 
@@ -51,7 +52,7 @@ async def passed(addon: Surrogate, *fields: Named, method: str = "GET", status: 
     """A flow whose response's header has passed the addon."""
     flow = make_flow(method, "http://upstream.test/a", response=answer(status, b"", *fields, cc=None))
     flow.metadata["holdfast"] = {"request_id": "r1", "original_host": HOST, **known}
-    await addon.responseheaders(flow)
+    await finished(addon.responseheaders(flow))
     return flow
 
 
@@ -181,7 +182,7 @@ async def test_an_answer_from_the_cache_is_left_alone(make: Make) -> None:
     assert "tags" not in exchange_of(flow)
     assert flow.response.headers["surrogate-key"] == "a"
     flow.response = None
-    await addon.responseheaders(flow)
+    await finished(addon.responseheaders(flow))
 
 
 async def test_a_reload_holds_for_the_next_response(make: Make) -> None:

@@ -202,6 +202,11 @@ class RequestSide(TimedStream):
         if self._spool:
             self._spool.whole = True
 
+    def _drop_spool(self) -> None:
+        if self._spool:
+            self._spool.close()
+            self._spool = None
+
     def state_spool_request_body(self, event: events.Event) -> CommandGenerator[None]:
         """The upstream has failed, or is not asked; the whole request can be captured once all of it is here."""
         self._client_progress_at = self._leg.clock()

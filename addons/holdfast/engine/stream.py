@@ -279,13 +279,8 @@ class ResilientStream(RequestSide):
 
     def check_body_size(self, request: bool) -> CommandGenerator[bool]:
         """As stock; and a gRPC response is held until its first message is whole, so that it can still be replaced."""
-        if (
-            not request
-            and self._grpc
-            and self._answer_messages.complete
-            and self.response_body_buf
-            and self.flow.response
-        ):
+        complete = not request and self._grpc and self._answer_messages.complete
+        if complete and self.response_body_buf and self.flow.response:
             self.flow.response.stream = True
             held = bytes(self.response_body_buf)
             self.response_body_buf.clear()
@@ -373,11 +368,6 @@ class ResilientStream(RequestSide):
         else:
             yield from super().handle_protocol_error(event)
 
-    def _drop_spool(self) -> None:
-        if self._spool:
-            self._spool.close()
-            self._spool = None
-
     def _break_off(self, failure: Failure, waited: float = 0.0) -> CommandGenerator[None]:
         """The client has read a part of the answer, and there will be no more of it."""
         self.upstream_alarm.disarm()
@@ -405,17 +395,6 @@ class ResilientStream(RequestSide):
             self.flow.response = as_response(addon_failed_answer(exchange["closed_by"]), self.flow)
             exchange["answered"] = True
         yield from super().send_response(already_streamed)
-
-    def passthrough(self, event: events.Event) -> CommandGenerator[None]:
-        """As stock, but a WebSocket that ends without a close frame does so for the other side too.
-
-        Stock sends one that says all is well (1000), and a client that should connect again does not.
-        """
-        ended = isinstance(event, RequestEndOfMessage | ResponseEndOfMessage)
-        abrupt = ended and self.flow.websocket and self.flow.websocket.close_code is None
-        for command in super().passthrough(event):
-            if not (abrupt and isinstance(command, SendHttp) and isinstance(command.event, RequestData | ResponseData)):
-                yield command
 
     @property
     def _awaiting_response(self) -> bool:

@@ -19,6 +19,7 @@ from mitmproxy.proxy.layers.http import (
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseTrailers,
+    SendHttp,
 )
 
 from holdfast.engine.attempts import Attempts
@@ -90,6 +91,17 @@ class TimedStream(HttpStream):
         else:
             state = self._timer_fired if kind is TimerFired else super()._handle_event  # type: ignore[assignment]
         return state(event)
+
+    def passthrough(self, event: events.Event) -> CommandGenerator[None]:
+        """As stock, but a WebSocket that ends without a close frame does so for the other side too.
+
+        Stock sends one that says all is well (1000), and a client that should connect again does not.
+        """
+        ended = isinstance(event, RequestEndOfMessage | ResponseEndOfMessage)
+        abrupt = ended and self.flow.websocket and self.flow.websocket.close_code is None
+        for command in super().passthrough(event):
+            if not (abrupt and isinstance(command, SendHttp) and isinstance(command.event, RequestData | ResponseData)):
+                yield command
 
     # -- time -------------------------------------------------------------------------------------------------------
 

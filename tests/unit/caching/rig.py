@@ -21,6 +21,7 @@ from holdfast.policy.caching.model import Fields
 from holdfast.stores import Lookup, Purged, StoreHealth
 from holdfast.stores.memory import MemoryStore
 from holdfast.testing import FixedClock, make_flow
+from tests.unit.hooks import finished
 
 HOST = "site.test"
 KEY = f"http://{HOST}/a"
@@ -57,8 +58,8 @@ class Moody(MemoryStore):
         self.purges: list[tuple[tuple[str, ...], bool]] = []
         self.locked: list[tuple[str, float]] = []
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
-        found = self.lookup(key, request)
+    def lookup(self, key: str, request: Fields) -> Lookup:
+        found = super().lookup(key, request)
         if not self.degraded:
             return found
         return Lookup(found.response, found.as_of, found.soft, found.level, self.degraded, found.variants)
@@ -110,13 +111,13 @@ class Rig:
     async def ask(self, path: str = "/a", *headers: Named, **more: Any) -> HTTPFlow:
         """A request that has come as far as the cache."""
         flow = self.flow(path, *headers, **more)
-        await self.cache.request(flow)
+        await finished(self.cache.request(flow))
         return flow
 
     async def told(self, flow: HTTPFlow, response: Response) -> HTTPFlow:
         """The upstream has answered it."""
         await self.begun(flow, response)
-        await self.cache.response(flow)
+        await finished(self.cache.response(flow))
         await settled()
         return flow
 
@@ -124,7 +125,7 @@ class Rig:
         """The same as far as the header."""
         flow.metadata["holdfast"].setdefault("attempts", []).append({"server": "s", "status": response.status_code})
         flow.response = response
-        await self.cache.responseheaders(flow)
+        await finished(self.cache.responseheaders(flow))
         return flow
 
     async def fetch(self, path: str = "/a", *headers: Named, reply: Response | None = None, **more: Any) -> HTTPFlow:
@@ -132,8 +133,8 @@ class Rig:
         flow = await self.ask(path, *headers, **more)
         if flow.response is None:
             return await self.told(flow, reply or answer())
-        await self.cache.responseheaders(flow)
-        await self.cache.response(flow)
+        await finished(self.cache.responseheaders(flow))
+        await finished(self.cache.response(flow))
         await settled()
         return flow
 
@@ -168,7 +169,7 @@ class Rig:
         flow.client_conn.tls = tls
         flow.request = request
         self.sent.append(flow)
-        await self.cache.request(flow)
+        await finished(self.cache.request(flow))
         await a_moment()
         response = self.origin(flow)
         if response is None:
@@ -177,8 +178,8 @@ class Rig:
             return flow
         flow.metadata["holdfast"]["attempts"].append({"server": "s", "status": response.status_code})
         flow.response = response
-        await self.cache.responseheaders(flow)
-        await self.cache.response(flow)
+        await finished(self.cache.responseheaders(flow))
+        await finished(self.cache.response(flow))
         return flow
 
 
