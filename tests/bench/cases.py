@@ -8,7 +8,6 @@ from tests.bench import peers
 from tests.bench.case import Case, Contender, Target, under_load
 from tests.bench.idling import holds, starts, weighs
 from tests.bench.load import MIXED, POST, Ask
-from tests.bench.machine import Cores
 from tests.bench.peers import World
 from tests.bench.relaying import relays
 from tests.bench.running import Running
@@ -72,8 +71,9 @@ def one_connection(contender: Contender) -> Contender:
 
 def workers(count: int) -> Contender:
     def start(world: World) -> Running:
-        unpinned = replace(world, cores=Cores())
-        return peers.holdfast(unpinned, "minimal", more=("--workers", str(count)))
+        # Named, for what is started here has its core from the bench, and that is the load's.
+        everywhere = replace(world, cores=replace(world.cores, server=world.cores.every))
+        return peers.holdfast(everywhere, "minimal", more=("--workers", str(count)))
 
     name = "holdfast, 2 workers" if count == 2 else "holdfast, 1 worker"
     return Contender(name, start, replace(MISS, connections=64), optional=False)
@@ -159,7 +159,7 @@ LOADED = (
     ),
     Case(
         "workers",
-        "Two workers beside one, the profile minimal, 64 connections, nothing pinned.",
+        "Two workers beside one, the profile minimal, 64 connections, on all cores.",
         under_load,
         [Target("rate", 1.7, "holdfast, 1 worker")],
         [workers(2), workers(1)],

@@ -63,6 +63,7 @@ class Cores:
 
     server: str = ""
     load: str = ""
+    every: str = ""  # of this run
 
     def pin(self, cores: str, command: list[str]) -> list[str]:
         return ["taskset", "-c", cores, *command] if cores else command
@@ -73,7 +74,7 @@ def split_cores() -> Cores:
     usable = sorted(os.sched_getaffinity(0))
     if len(usable) < 2 or shutil.which("taskset") is None:
         return Cores()
-    return Cores(str(usable[-1]), ",".join(map(str, usable[:-1])))
+    return Cores(str(usable[-1]), ",".join(map(str, usable[:-1])), ",".join(map(str, usable)))
 
 
 class Watch:
