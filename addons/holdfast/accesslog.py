@@ -43,6 +43,8 @@ class AccessLog:
         """Here, because a response that is passed on as it comes has no other moment at which its header can change."""
         exchange = exchange_of(flow)
         ended = len(exchange.get("attempts", ()))
+        if not ended and _nothing_has_happened(flow, exchange):
+            return  # it is `ok`, of which there is nothing to be told
         # The attempt that has brought this header has not ended yet.
         begun = ended + (not exchange.get("answered") and ended > 0)
         show(flow, *fate_of(outcome_of(flow, exchange, begun)))
@@ -81,7 +83,7 @@ def hit_line(flow: HTTPFlow, exchange: Exchange) -> Callable[[str, float], None]
 
 def outcome_of(flow: HTTPFlow, exchange: Exchange, attempts: int | None = None) -> Outcome:
     """What `policy.fate` needs to know; `attempts` where it is not as many as have ended."""
-    if not (flow.error or not _TOLD.isdisjoint(exchange)):  # nothing has happened to it, as to most
+    if _nothing_has_happened(flow, exchange):
         return Outcome(sent_status(flow), attempts=len(exchange.get("attempts", ())) if attempts is None else attempts)
     broken = flow.error.msg if flow.error else None
     withheld = exchange.get("withheld") if "capture_id" in exchange else None
@@ -97,6 +99,11 @@ def outcome_of(flow: HTTPFlow, exchange: Exchange, attempts: int | None = None) 
         fault=_shown_fault(exchange),
         broken=_broken(broken),
     )
+
+
+def _nothing_has_happened(flow: HTTPFlow, exchange: Exchange) -> bool:
+    """As to most."""
+    return not flow.error and _TOLD.isdisjoint(exchange)
 
 
 def show(flow: HTTPFlow, fate: str, reason: str) -> None:

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-_LEAST = 0.04  # of the interpreter's time; with what the other threads do for it, below a tenth
+_LEAST = 0.025  # of the interpreter's time; with what the other threads do for it, below a tenth
 _KEEPING_UP = 0.25  # the same while more is captured than is published
 _BUSY = 0.3  # a loop that works for so much of the time gets its way; below that the relay takes what is left
 _LOOK_EVERY = 0.05  # seconds

@@ -93,12 +93,19 @@ def cache_key(method: str, scheme: str, host: str, target: str, rules: KeyRules)
 
     Of what no URL has (spaces, controls, other than ASCII, a backslash) the octets appear as `\\x20`.
     """
-    plain_scheme = scheme.lower()
-    where = f"{_printable(plain_scheme)}://{_authority(normal_host(plain_scheme, host))}"
+    where = (_known_origin if len(host) <= _SHORT else _origin)(scheme, host)
     what = _printable(keyed_target(target, rules.query))
     # A target that is no path cannot be mistaken for the end of a host: nothing else here has a space.
     url = f"{where}{'' if what.startswith('/') else ' '}{what}"
     return url if method in ("GET", "HEAD") else f"{_printable(method)} {url}"
+
+
+def _origin(scheme: str, host: str) -> str:
+    plain_scheme = scheme.lower()
+    return f"{_printable(plain_scheme)}://{_authority(normal_host(plain_scheme, host))}"
+
+
+_known_origin = lru_cache(maxsize=256)(_origin)
 
 
 def key_of_url(url: str, rules: KeyRules) -> str:
