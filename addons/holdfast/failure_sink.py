@@ -37,6 +37,7 @@ from holdfast.policy.redaction import DEFAULT_HEADERS, DEFAULT_QUERY, RedactionR
 from holdfast.policy.uuid7 import Uuid7Source
 from holdfast.profile.settings import Profile
 from holdfast.profile.values import Duration, Size
+from holdfast.request_ids import random_bytes
 from holdfast.sealing import Sealer, parse_keys
 from holdfast.spool import SpoolRoom
 
@@ -177,7 +178,7 @@ class FailureSink:
     def __init__(self, settings: FailureSinkSettings, gateway: Gateway) -> None:
         self._gateway = gateway
         self._parts = gateway.worker.count if gateway.worker else 1
-        self._ids = Uuid7Source(gateway.wall_clock, secrets.token_bytes)
+        self._ids = Uuid7Source(gateway.wall_clock, random_bytes)
         self._broker: Broker = open_broker(settings.broker, settings.topic, settings.kafka)
         self._relay: Relay | None = None
         self._outbox: Outbox | None = None
