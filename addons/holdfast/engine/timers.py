@@ -1,6 +1,6 @@
 """Time limits: an event that reaches the stream or the client's connection it was set for, unless progress came first.
 
-`loop.call_later` rather than mitmproxy's `RequestWakeup`, which cannot be cancelled and would keep each flow alive.
+The event loop's timers, and not mitmproxy's `RequestWakeup`, which cannot be cancelled and would keep each flow alive.
 The generation number makes a firing that has already been overtaken recognisable.
 """
 
@@ -37,15 +37,59 @@ class Cancellable(Protocol):
     def cancel(self) -> None: ...
 
 
+_SLOT = 0.25
+"""Seconds. Nearly all limits are called off long before they run out, and the event loop need not hear of those: to
+tell it costs ten times as much as to put one into a slot (a hashed timing wheel; Varghese and Lauck, 1987)."""
+
+
+class _Limit:
+    """One that is not about to run out. `handle` once it is."""
+
+    __slots__ = ("client_id", "due", "event", "handle", "slot")
+
+    def __init__(self, slot: set[_Limit], due: float, client_id: str, event: Event) -> None:
+        self.slot = slot
+        self.due = due  # by the event loop's clock
+        self.client_id = client_id
+        self.event = event
+        self.handle: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        """It does not run out."""
+        self.slot.discard(self)
+        if self.handle:
+            self.handle.cancel()
+
+
 class Timers:
     """Arms limits for streams. `connection_of` finds a live client connection by its id, None once it is gone."""
 
     def __init__(self, connection_of: Callable[[str], ConnectionHandler | None]) -> None:
         self._connection_of = connection_of
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots: dict[int, set[_Limit]] = {}  # by when it is time to look at them
 
     def arm(self, client_id: str, event: Event, delay: float) -> Cancellable:
         """Have the event delivered to the client's connection after `delay` seconds."""
-        return asyncio.get_running_loop().call_later(max(0.0, delay), self._fire, client_id, event)
+        loop = asyncio.get_running_loop()
+        if delay < _SLOT:
+            return loop.call_later(max(0.0, delay), self._fire, client_id, event)
+        if loop is not self._loop:
+            self._loop, self._slots = loop, {}
+        due = loop.time() + delay
+        number = int(due / _SLOT)
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = set()
+            loop.call_at(number * _SLOT, self._open, number)
+        limit = _Limit(slot, due, client_id, event)
+        slot.add(limit)
+        return limit
+
+    def _open(self, number: int) -> None:
+        """The limits of this slot run out within the next moment, each at its own time."""
+        for limit in self._slots.pop(number, ()):
+            limit.handle = asyncio.get_running_loop().call_at(limit.due, self._fire, limit.client_id, limit.event)
 
     def was_reset(self, client: Connection) -> bool:
         """Whether the client is gone for good; mitmproxy tells layers a reset and an orderly end of sending alike."""
