@@ -32,7 +32,7 @@ async def reader() -> asyncio.StreamReader:
 
 async def waiting(reader: asyncio.StreamReader) -> asyncio.Task[bytes]:
     """Somebody waits for it now."""
-    task = asyncio.create_task(reader.read(LARGEST * 2))
+    task = asyncio.create_task(asyncio.wait_for(reader.read(LARGEST * 2), 10))
     await asyncio.sleep(0)
     return task
 

@@ -41,7 +41,7 @@ async def server(request: pytest.FixtureRequest) -> Server:
 
 
 def begun(call: Coroutine[Any, Any, list[Any]]) -> asyncio.Task[list[Any]]:
-    return asyncio.create_task(call)
+    return asyncio.create_task(asyncio.wait_for(call, 10))
 
 
 async def until(true: Callable[[], object]) -> None:
