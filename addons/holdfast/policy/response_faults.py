@@ -26,8 +26,8 @@ def response_fault(lines: Sequence[bytes]) -> str | None:
         return f"more than {MAX_FIELDS} header fields"
     if _NOT_IN_A_VALUE.search(b"".join(lines)):
         return "a header field with a control character"
-    for line in lines[1:]:
-        if b":" not in line and not line.startswith((b" ", b"\t")):
+    for place, line in enumerate(lines[1:]):
+        if b":" not in line and not (place and line.startswith((b" ", b"\t"))):  # that goes on with the one before
             return "a header line without a colon"
     return None
 

@@ -62,7 +62,7 @@ class Batches:
                 if isinstance(error, asyncio.CancelledError):
                     answered.cancel()
                 elif not answered.done():
-                    answered.set_exception(type(error)(*error.args))
+                    answered.set_exception(_one_more(error))
             if not isinstance(error, Exception):
                 raise
             return
@@ -70,6 +70,14 @@ class Batches:
             if not answered.done():
                 answered.set_result(answers[: len(commands)])
             del answers[: len(commands)]
+
+
+def _one_more(error: BaseException) -> BaseException:
+    """Another one that says the same, for each task adds to the trace of what it raises; itself, if need be."""
+    try:
+        return type(error)(*error.args)
+    except Exception:  # noqa: BLE001  # it is made of something else than its `args`
+        return error
 
 
 def is_small(commands: Sequence[Command]) -> bool:

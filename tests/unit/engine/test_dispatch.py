@@ -20,6 +20,7 @@ from mitmproxy.proxy.layers.http import HttpRequestHook
 
 from holdfast.engine.dispatch import dispatch_by_table
 from holdfast.testing import make_flow
+from tests.unit.hooks import finished
 
 type Told = list[str]
 
@@ -38,12 +39,18 @@ class Addon:
         return self.then() if self.then else None
 
 
-@pytest.fixture(params=["walk", "table"])
+@pytest.fixture(params=["walk", "table", "at once"])
 async def master(request: pytest.FixtureRequest) -> Master:
-    """A mitmproxy without addons, with either dispatcher."""
+    """A mitmproxy without addons, with any of the dispatchers."""
     made = Master(Options())
-    if request.param == "table":
-        dispatch_by_table(made)
+    if request.param != "walk":
+        table = dispatch_by_table(made)
+
+        async def at_once(event: hooks.Hook) -> None:
+            await finished(table.at_once(type(event), *event.args()))
+
+        if request.param == "at once":
+            made.addons.handle_lifecycle = at_once  # type: ignore[method-assign]
     return made
 
 
@@ -95,6 +102,59 @@ async def test_async_methods_are_waited_for(master: Master) -> None:
     master.addons.add(Addon("a", told, later), Addon("b", told))
     await ask(master)
     assert told == ["a", "later", "b"]
+
+
+@pytest.mark.parametrize("async_first", [True, False])
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [(None, "nest a b c"), (ValueError("broken"), "nest a c"), (AddonHalt(), "nest a"), (OptionsError("no"), "nest a")],
+)
+async def test_what_an_async_method_raises_is_as_if_it_had_been_raised_at_once(
+    master: Master, error: Exception | None, asked: str, async_first: bool
+) -> None:
+    """In the midst of a nest: those after it there, and those of the next addon, are asked or not by the same rules."""
+    told: Told = []
+    seen: Told = []
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        seen.append(" ".join(told))  # nobody else meanwhile
+        if error:
+            raise error
+
+    async def soon() -> None:
+        await asyncio.sleep(0)
+
+    nest: Any = Addon("nest", told, soon if async_first else None)
+    nest.addons = [Addon("a", told, later), Addon("b", told, soon)]
+    master.addons.add(nest, Addon("c", told))
+    master.addons.add(SimpleNamespace(name="view", update=lambda _: told.append("update")))
+    if isinstance(error, OptionsError):
+        with pytest.raises(OptionsError):
+            await ask(master)
+        assert " ".join(told) == asked
+    else:
+        await ask(master)
+        assert " ".join(told) == f"{asked} update"
+    assert seen == ["nest a"]
+
+
+async def test_where_nobody_waits_all_is_done_at_once() -> None:
+    """And where somebody does, all up to there."""
+    told: Told = []
+    table = dispatch_by_table(master := Master(Options()))
+    master.addons.add(Addon("a", told), Addon("b", told))
+    assert table.at_once(HttpRequestHook, make_flow()) is None
+    assert told == ["a", "b"]
+    told.clear()
+    gate = asyncio.Event()
+    master.addons.add(Addon("c", told, gate.wait), Addon("d", told))
+    master.addons.add(SimpleNamespace(name="view", update=lambda _: told.append("update")))
+    rest = table.at_once(HttpRequestHook, make_flow())
+    assert rest is not None and told == ["a", "b", "c"]
+    gate.set()
+    await rest
+    assert told == ["a", "b", "c", "d", "update"]
 
 
 async def test_a_halt_ends_the_event(master: Master) -> None:

@@ -37,6 +37,8 @@ def test_what_can_be_borne_with(lines: list[bytes]) -> None:
         [OK, b"X: a\x00"],
         [OK, b"X: a\x0b"],
         [OK, b"nonsense"],
+        [OK, b" "],
+        [OK, b"\tno line before it", b"X: y"],
         [OK, *[b"X: y"] * 1001],
     ],
 )

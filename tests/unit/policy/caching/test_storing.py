@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from holdfast.policy.caching.freshness import can_be_validated
 from holdfast.policy.caching.model import CacheRules, StoredResponse
-from holdfast.policy.caching.storing import UNDERSTOOD, NotStored, Stored, may_store
+from holdfast.policy.caching.storing import UNDERSTOOD, NotStored, Stored, may_store, refused_at_sight
 
 NOW = 1_790_000_000.0
 RULES = CacheRules()
@@ -235,3 +235,60 @@ def test_nothing_is_stored_against_the_origins_word_or_to_no_purpose(
     assert not authorized or said & {"public", "s-maxage=5"}
     assert verdict.keep_for > 0
     assert can_be_validated(stored) or said & {"max-age=60", "s-maxage=5"}
+
+
+REQUESTS = st.lists(
+    st.sampled_from(
+        [
+            (b"Cache-Control", b"no-store"),
+            (b"cache-control", b"max-age=0"),
+            (b"Authorization", b"Basic x"),
+            (b"accept", b"*/*"),
+        ]
+    ),
+    max_size=2,
+)
+CONTROLS = [b"no-store", b"private", b'private="x"', b"public", b"max-age=60", b"s-maxage=9", b"must-understand"]
+RESPONSES = st.lists(
+    st.tuples(st.sampled_from([b"Cache-Control", b"CDN-Cache-Control"]), st.sampled_from(CONTROLS))
+    | st.sampled_from(
+        [
+            (b"Vary", b"Accept, *"),
+            (b"vary", b"accept"),
+            (b"ETag", b'"a"'),
+            (b"Set-Cookie", b"a=b"),
+            (b"Surrogate-Control", b"no-store"),
+        ]
+    ),
+    max_size=4,
+)
+
+
+@given(
+    st.sampled_from(["GET", "GET", "HEAD", "POST"]),
+    REQUESTS,
+    st.sampled_from([103, 200, 206, 304, 404, 599]),
+    RESPONSES,
+    st.sampled_from([RULES, CacheRules(targeted=()), CacheRules(default_lifetime=60.0, max_body=0)]),
+)
+def test_what_is_refused_at_sight_is_refused_for_the_same_reason(
+    method: str, request: list[tuple[bytes, bytes]], status: int, headers: list[tuple[bytes, bytes]], rules: CacheRules
+) -> None:
+    """The word is the one that the whole look would have given."""
+    refused = refused_at_sight(method, request, status, headers, rules)
+    verdict = may_store(method, request, StoredResponse(status, tuple(headers), b"x", NOW, NOW), rules)
+    if refused is not None:
+        assert verdict == NotStored(refused)
+    elif method == "GET":  # all that the messages alone forbid has been seen
+        assert isinstance(verdict, Stored) or verdict.because in {"not-cacheable", "set-cookie", "max-body", "no-use"}
+
+
+def test_most_of_what_is_not_stored_is_refused_at_sight() -> None:
+    """Or nothing would be gained."""
+    for value in ("no-store", "private"):
+        assert refused_at_sight("GET", (), 200, control(value).headers, RULES) == value
+    assert (
+        refused_at_sight("GET", [(b"Authorization", b"x")], 200, control("max-age=60").headers, RULES)
+        == "authorization"
+    )
+    assert refused_at_sight("GET", (), 200, control("max-age=60").headers, RULES) is None
