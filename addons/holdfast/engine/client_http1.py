@@ -38,7 +38,9 @@ from holdfast.engine.framing import is_plain_http1, size_of, stays_open
 from holdfast.engine.heads import request_of
 from holdfast.engine.leg import Leg
 from holdfast.engine.lingering import Lingering, peer_of
+from holdfast.engine.pacing import LOOK_AGAIN, is_slow
 from holdfast.engine.request_head import HeadBuffer, lines_of
+from holdfast.engine.shortcut import AT_ONCE
 from holdfast.engine.timers import OF_THE_CONNECTION, Alarm, TimerFired
 from holdfast.engine.whole import WholeRequest, WholeResponse
 from holdfast.policy.request_faults import (
@@ -64,6 +66,8 @@ class ClientHttp1(Http1Server):
         self.buf = HeadBuffer()
         self._leg = leg
         self._alarm = Alarm(leg.timers, context.client.id, OF_THE_CONNECTION, "http1")
+        self._pause = Alarm(leg.timers, context.client.id, OF_THE_CONNECTION, "pace")
+        self._answered = 0  # bytes, to requests that had come in one piece
         self._header_begun = False
         self._finished = False  # the client will send no more, but may still read
         self._flooded = False  # it has sent more behind its request than is kept
@@ -87,6 +91,11 @@ class ClientHttp1(Http1Server):
     def _timer_fired(self, event: TimerFired) -> CommandGenerator[None]:
         if self.state == self.linger:
             yield from self._lingering.handle(event)
+        elif self._pause.rang(event):
+            self._pause.disarm()
+            if self.state == self.read_headers:
+                self._pace()
+                yield from self.state(events.DataReceived(self.conn, b""))
         elif self.state == self.read_headers and self._alarm.rang(event):
             yield from self._refuse(HEADER_TIMEOUT)
 
@@ -111,11 +120,14 @@ class ClientHttp1(Http1Server):
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
         """As stock, within bounds of time and size, and by the rules of `policy.request_faults`."""
         if isinstance(event, events.ConnectionClosed):
-            yield from self._close()
+            if self.is_paced and not self._was_reset:
+                self._finished = True
+            else:
+                yield from self._close()
             return
         # One after the other, and not one within the other: there may be thousands in one piece.
-        while (yield from self._read_request(event)):
-            pass
+        while not self.is_paced and (yield from self._read_request(event)):
+            self._pace()
 
     def _read_request(self, event: events.ConnectionEvent) -> CommandGenerator[bool]:
         """Whether it has been answered already, and more has come."""
@@ -154,6 +166,18 @@ class ClientHttp1(Http1Server):
             yield from self.mark_done(request=True)
         return self.state == self.read_headers and bool(self.buf)
 
+    @property
+    def is_paced(self) -> bool:
+        """Whether what has come is left alone until the client has taken what it was sent."""
+        return self._pause.is_armed
+
+    def _pace(self) -> None:
+        """Requests that are all there already are answered no faster than the client reads."""
+        slow = is_slow(self.conn, self.conn.id)
+        if slow or self._answered > AT_ONCE:
+            self._answered = 0
+            self._pause.arm(LOOK_AGAIN if slow else 0.0)
+
     def _await_header(self) -> CommandGenerator[None]:
         if self._finished:
             yield from self._close()
@@ -190,6 +214,7 @@ class ClientHttp1(Http1Server):
             yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
             yield from self.mark_done(request=True)
             if self.state == self.read_headers and self.buf:
+                self._pace()
                 yield from self.state(events.DataReceived(self.conn, b""))
 
     def _take_body(self, *, ended: bool) -> tuple[bytes, bool, h11.ProtocolError | None]:
@@ -247,6 +272,7 @@ class ClientHttp1(Http1Server):
             self.stream_id += 2
             self.state = self.read_headers
             if self.buf and response:
+                self._pace()
                 yield from self.state(events.DataReceived(self.conn, b""))
         else:
             yield from super().mark_done(request=request, response=response)
@@ -287,7 +313,9 @@ class ClientHttp1(Http1Server):
                 yield from self.send(part)
             return
         self.response = response
-        yield commands.SendData(self.conn, assemble_response_head(response) + event.content)
+        raw = assemble_response_head(response) + event.content
+        self._answered += len(raw)
+        yield commands.SendData(self.conn, raw)
         yield from self.mark_done(response=True)
 
     def _interim(self, answer: Response) -> CommandGenerator[None]:
@@ -326,6 +354,7 @@ class ClientHttp1(Http1Server):
 
     def _close(self) -> CommandGenerator[None]:
         self.end_header()
+        self._pause.disarm()
         self.state = self.done
         yield commands.CloseConnection(self.conn)
 

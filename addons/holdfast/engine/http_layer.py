@@ -259,7 +259,8 @@ class ResilientLayer(ServerSide):
 
     def may_be_congested(self) -> bool:
         """Whether anything has come that has not gone out, or may have: what HTTP/2 keeps is looked at one by one."""
-        if type(self.connections.get(self.context.client)) is not ClientHttp1:
+        client = self.connections.get(self.context.client)
+        if type(client) is not ClientHttp1 or client.is_paced:
             return True
         if any(stream._paused_event_queue for stream in self.streams.values()):
             return True
@@ -276,7 +277,9 @@ class ResilientLayer(ServerSide):
             busy = isinstance(http, UpstreamHttp1) and http.stream_id is not None
             return busy and self.towards_client(http.stream_id) >= STREAM_WINDOW  # type: ignore[union-attr,arg-type]
         client = self.connections.get(reading)
-        return isinstance(client, ClientHttp1) and self._towards_server(client.stream_id) >= STREAM_WINDOW
+        if not isinstance(client, ClientHttp1):
+            return False
+        return client.is_paced or self._towards_server(client.stream_id) >= STREAM_WINDOW
 
     # -- time -------------------------------------------------------------------------------------------------------
 

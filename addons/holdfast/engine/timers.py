@@ -135,6 +135,11 @@ class Alarm:
             self._pending.cancel()
             self._pending = None
 
+    @property
+    def is_armed(self) -> bool:
+        """Whether it has neither fired nor been called off."""
+        return self._pending is not None
+
     def rang(self, event: TimerFired) -> bool:
         """Whether this firing is meant."""
         return event.alarm == self.name and event.generation == self._generation and self._pending is not None

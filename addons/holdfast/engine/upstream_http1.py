@@ -74,6 +74,7 @@ class UpstreamHttp1(Http1Client):
             yield from self._send_whole(event)
             return
         if isinstance(event, RequestHeaders):
+            self._may_be_whole = False
             self.bound = self.bound or binds(event.request.headers.fields)
         if isinstance(event, RequestHeaders) and event.request.is_http2:
             event = RequestHeaders(event.stream_id, as_http1(event.request, event.end_stream), event.end_stream)
