@@ -133,6 +133,21 @@ async def test_a_client_that_expects_100_continue_gets_it(one: Place) -> None:
     assert told(await one.get(path))["fwd"] == "miss"
 
 
+@pytest.mark.parametrize("ending", ["HTTP/1.1", "HTTP/1.0"])
+async def test_many_conditional_requests_in_one_piece_are_all_answered(one: Place, ending: str) -> None:
+    """One after the other, however many; of 304 there is no length to see where it ends."""
+    path = one.at([keep(b"first", ("ETag", '"1"'))])
+    kept = [] if ending == "HTTP/1.1" else [("Connection", "keep-alive")]
+    fields = [("If-None-Match", '"1"'), *kept]
+    async with RawClient(one.gateway.port) as client:
+        assert (await client.request("GET", path)).body == b"first"
+        each = (head("GET", path, [*fields, ("Accept", f"x/{number}")]) for number in range(600))
+        await client.send(b"".join(each).replace(b" HTTP/1.1\r\n", f" {ending}\r\n".encode()))
+        assert {(await client.answer()).status for _ in range(600)} == {304}
+        assert await client.is_kept()
+    assert len(one.asked(path)) == 1
+
+
 async def test_connect_and_its_like_are_as_without_a_cache(tmp_path: Path, one: Place) -> None:
     """RFC 9110, section 9.3.6: nobody is tunnelled; the same refusals, byte for byte but for date and id."""
     sent = {

@@ -68,6 +68,7 @@ class ClientHttp1(Http1Server):
         self._alarm = Alarm(leg.timers, context.client.id, OF_THE_CONNECTION, "http1")
         self._pause = Alarm(leg.timers, context.client.id, OF_THE_CONNECTION, "pace")
         self._answered = 0  # bytes, to requests that had come in one piece
+        self._reading = False
         self._header_begun = False
         self._finished = False  # the client will send no more, but may still read
         self._flooded = False  # it has sent more behind its request than is kept
@@ -125,9 +126,14 @@ class ClientHttp1(Http1Server):
             else:
                 yield from self._close()
             return
-        # One after the other, and not one within the other: there may be thousands in one piece.
-        while not self.is_paced and (yield from self._read_request(event)):
-            self._pace()
+        if self._reading:
+            return  # one after the other, and not one within the other: there may be thousands in one piece
+        self._reading = True
+        try:
+            while not self.is_paced and (yield from self._read_request(event)):
+                self._pace()
+        finally:
+            self._reading = False
 
     def _read_request(self, event: events.ConnectionEvent) -> CommandGenerator[bool]:
         """Whether it has been answered already, and more has come."""
@@ -156,7 +162,7 @@ class ClientHttp1(Http1Server):
             self.body_reader = Chunks() if isinstance(reader, ChunkedReader) else reader  # type: ignore[assignment]
             self.state = self.read_body
             yield from self.state(event)
-        return False
+        return self._may_read_on
 
     def _receive_whole(self, request: Request, size: int) -> CommandGenerator[bool]:
         content = bytes(self.buf.maybe_extract_at_most(size) or b"") if size else b""
@@ -164,6 +170,10 @@ class ClientHttp1(Http1Server):
         yield ReceiveHttp(WholeRequest(self.stream_id, request, content))
         if self.state == self.read_body:
             yield from self.mark_done(request=True)
+        return self._may_read_on
+
+    @property
+    def _may_read_on(self) -> bool:
         return self.state == self.read_headers and bool(self.buf)
 
     @property

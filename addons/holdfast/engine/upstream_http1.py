@@ -118,7 +118,7 @@ class UpstreamHttp1(Http1Client):
             if fault:
                 raise ValueError(fault)
             response = response_of(lines)
-            whole = plain_size(self.request, response) if self._may_be_whole else None
+            whole = plain_size(self.request, response) if self._may_be_whole and self.request_done else None
             if whole is not None and whole == len(self.buf):
                 yield from self._receive_whole(response)
                 return False

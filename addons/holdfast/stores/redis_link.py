@@ -6,8 +6,11 @@ and its records are still those of before (`redis_scripts.OPEN`), and tells list
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import contextlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
@@ -34,10 +37,12 @@ from holdfast.stores.redis_wants import eviction_notice
 log = logging.getLogger(__name__)
 
 BEAT = 0.25
+_ANNOTATED = re.compile(r"Command # \d+ \(.*?\) of pipeline caused error: (\(.*\))", re.DOTALL)
 _RECONNECT_WITHIN = 1.0  # of a probe, for which nobody waits: names, Sentinels and TLS take their time
 _LOOK_AROUND = 60.0
 _NO_ROOM = 10.0  # seconds for which a refusal for want of memory is told
 _OVERSLEPT = 1.3  # times the bound
+_LONGER = 0.01  # than usual: what is given more time than that has a large answer, and goes by itself
 _DOUBTS = 3  # calls in a row that timed out while this process was busy, before it is taken for an outage
 
 
@@ -115,7 +120,7 @@ class RedisLink:
         node = self.nodes.of(key)
         if node.circuit.is_open and not probing:
             raise Unreachable(node.circuit.reason)
-        together = not probing and is_small(commands)
+        together = not probing and bound <= self.timeout + _LONGER and is_small(commands)
         answers = await (self._together(node, commands, bound) if together else self._call(node, commands, bound))
         elsewhere = next((each for each in answers if isinstance(each, AskError)), None)
         if elsewhere:
@@ -324,7 +329,12 @@ async def _execute(node: Node, commands: Sequence[Command]) -> list[Any]:
     async with node.client.pipeline(transaction=False) as pipe:
         for command in commands:
             pipe.execute_command(*command)
-        return cast("list[Any]", await pipe.execute(raise_on_error=False))
+        answers = cast("list[Any]", await pipe.execute(raise_on_error=False))
+    for answer in answers:
+        if isinstance(answer, ResponseError) and (told := _ANNOTATED.fullmatch(str(answer))):
+            with contextlib.suppress(ValueError, SyntaxError):
+                answer.args = ast.literal_eval(told[1])  # what Redis has said, without the client library's words
+    return answers
 
 
 async def _quietly(awaitable: Awaitable[None]) -> bool:
