@@ -38,9 +38,8 @@ from holdfast.engine.framing import is_plain_http1, size_of, stays_open
 from holdfast.engine.heads import request_of
 from holdfast.engine.leg import Leg
 from holdfast.engine.lingering import Lingering, peer_of
-from holdfast.engine.pacing import LOOK_AGAIN, is_slow
+from holdfast.engine.pacing import AT_ONCE, LOOK_AGAIN, is_slow
 from holdfast.engine.request_head import HeadBuffer, lines_of
-from holdfast.engine.shortcut import AT_ONCE
 from holdfast.engine.timers import OF_THE_CONNECTION, Alarm, TimerFired
 from holdfast.engine.whole import WholeRequest, WholeResponse
 from holdfast.policy.request_faults import (

@@ -22,6 +22,8 @@ MAX_CONNECTIONS = 256
 """To one server, for one client; an HTTP/2 client has at most 100 requests under way."""
 LOOK_AGAIN = 0.02
 """Seconds. A reader is so slow that asking costs nothing beside it."""
+AT_ONCE = 256 * 1024
+"""Bytes of answers to requests that have come in one piece; the others are paced."""
 _UNWRITTEN = 64 * 1024
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mitmproxy.proxy.server import ConnectionHandler
 
+from holdfast.engine.pacing import AT_ONCE
+
 if TYPE_CHECKING:
     from holdfast.engine.http_layer import ResilientLayer
 
 logger = logging.getLogger(__name__)
-AT_ONCE = 256 * 1024  # bytes of answers to requests that came in one piece; the others are paced
 _END = b"\r\n\r\n"
 
 

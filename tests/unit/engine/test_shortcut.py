@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from holdfast.engine.shortcut import AT_ONCE, Shortcut, shorten
+from holdfast.engine.pacing import AT_ONCE
+from holdfast.engine.shortcut import Shortcut, shorten
 
 KNOWN = b"GET /a HTTP/1.1\r\n\r\n"
 OTHER = b"GET /b HTTP/1.1\r\n\r\n"
