@@ -27,7 +27,7 @@ PATIENCE = 120.0
 def relays(case: Case, world: World, measured: Measured) -> None:
     """Alone, for its speed; then under load, beside the same load when there is nothing more to relay."""
     broker = kafka(world)
-    records, seconds = (8000, 2) if world.short else (100_000, 3)
+    records, seconds = (8000, 2) if world.short else (100_000, 8)
     name, ask = case.contenders[0].name, case.contenders[0].ask
     for _ in range(1 if world.short else 3):
         server = _with_backlog(world, broker, records)
