@@ -42,20 +42,20 @@ class Client:
 
 def test_a_limit_runs_out_at_its_time_unless_it_is_called_off(seed: int) -> None:
     """Short and long ones, of which some are called off long before they are due, some just before."""
-    random, loop = Random(seed), Clockwork()
+    chance, loop = Random(seed), Clockwork()
     client = Client(loop)
     timers = Timers(lambda _: client)  # type: ignore[arg-type,return-value]
     due: dict[int, float] = {}
 
     async def play() -> None:
         for number in range(400):
-            delay = random.choice([0.0, 0.01, 0.25, 0.3, 1.0, 2.5, 30.0]) * random.random() * 2
+            delay = chance.choice([0.0, 0.01, 0.25, 0.3, 1.0, 2.5, 30.0]) * chance.random() * 2
             limit = timers.arm("client", TimerFired(1, "upstream", number), delay)
-            if not delay or random.random() < 0.5:
+            if not delay or chance.random() < 0.5:
                 due[number] = loop.time() + delay
             else:
-                loop.call_later(delay * random.choice([0.0, 0.5, 0.99]), limit.cancel)
-            await asyncio.sleep(random.choice([0.0, 0.001, 0.2]))
+                loop.call_later(delay * chance.choice([0.0, 0.5, 0.99]), limit.cancel)
+            await asyncio.sleep(chance.choice([0.0, 0.001, 0.2]))
         await asyncio.sleep(100.0)
 
     try:
