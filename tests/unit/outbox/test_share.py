@@ -57,7 +57,7 @@ def test_alone_it_takes_what_it_can_get() -> None:
 def test_beside_a_busy_loop_it_takes_little() -> None:
     """The proxy must not lose a tenth to it, with what other threads do for it."""
     machine = Machine()
-    assert machine.portion(loop_busy=0.9) == pytest.approx(0.04, abs=0.005)
+    assert machine.portion(loop_busy=0.9) == pytest.approx(0.025, abs=0.005)
     assert machine.share.is_tight
 
 
