@@ -79,7 +79,7 @@ class HookTable:
             try:
                 for handler in handlers:
                     result = handler(subject)
-                    if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
+                    if result is not None and _is_awaitable(result):
                         first = (_giving(result), *handlers)
                         return finish(self._lifecycle((first, *groups[place + 1 :]), [subject]))
             except AddonHalt:
@@ -102,7 +102,7 @@ class HookTable:
             try:
                 for handler in group:
                     result = handler(*arguments)
-                    if result is not None and (type(result) is CoroutineType or inspect.isawaitable(result)):
+                    if result is not None and _is_awaitable(result):
                         yield result
             except AddonHalt:
                 return
@@ -144,6 +144,10 @@ async def finish(steps: Steps) -> None:
                 awaited = next(steps)
     except StopIteration:
         return
+
+
+def _is_awaitable(result: object) -> bool:
+    return type(result) is CoroutineType or inspect.isawaitable(result)
 
 
 def _giving(begun: Awaitable[Any]) -> Handler:

@@ -25,6 +25,12 @@ logger = logging.getLogger(__name__)
 MODE = "HOLDFAST_ENGINE"
 _MANAGER = addonmanager.AddonManager
 _HANDLER = server.ConnectionHandler
+_READING: Expected = (
+    (_HANDLER.handle_connection, "self connection"),
+    (asyncio.StreamReader.feed_data, "self data"),
+    (asyncio.StreamReader.read, "self n"),
+    (asyncio.StreamReaderProtocol.data_received, "self data"),
+)
 PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
     (
         "events by a table",
@@ -75,23 +81,12 @@ PARTS: tuple[tuple[str, Callable[[Master], object], Expected], ...] = (
     (
         "bytes taken where they arrive",
         feed_directly,
-        (
-            (_HANDLER.handle_connection, "self connection"),
-            (asyncio.StreamReader.feed_data, "self data"),
-            (asyncio.StreamReader.read, "self n"),
-            (asyncio.StreamReaderProtocol.data_received, "self data"),
-        ),
+        _READING,
     ),
     (
         "hits that pass mitmproxy by",
         shorten_hits,
-        (
-            (_HANDLER.handle_connection, "self connection"),
-            (server.TimeoutWatchdog.register_activity, "self"),
-            (asyncio.StreamReader.feed_data, "self data"),
-            (asyncio.StreamReader.read, "self n"),
-            (asyncio.StreamReaderProtocol.data_received, "self data"),
-        ),
+        (*_READING, (server.TimeoutWatchdog.register_activity, "self")),
     ),
 )
 

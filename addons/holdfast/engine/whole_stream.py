@@ -87,7 +87,8 @@ class WholeStream(ResilientStream):
         response.data.headers.fields = tuple(end_to_end(response.data.headers.fields))
         self.flow.response = response
         if self._is_gateway_failure(response, not content):
-            yield from self._failed_response(content)
+            self.server_state = self.state_consume_failed_response
+            yield from self._go_on(content)
             return
         if self._must_stream(response):
             response.stream = True
@@ -112,10 +113,6 @@ class WholeStream(ResilientStream):
             self._delimit(len(content))
             response.data.content = content
             yield from self.send_response()
-
-    def _failed_response(self, content: bytes) -> CommandGenerator[None]:
-        self.server_state = self.state_consume_failed_response
-        yield from self._go_on(content)
 
     def _go_on(self, content: bytes) -> CommandGenerator[None]:
         """What follows the header, unless the attempt ends before."""

@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 from redis.exceptions import (
     AskError,
@@ -74,7 +73,7 @@ class RedisLink:
         self._looked_around: float | None = None
         self._no_room = ("", 0.0)
         self._beating: asyncio.Task[None] | None = None
-        self._batches: WeakKeyDictionary[Node, Batches] = WeakKeyDictionary()
+        self._batches: dict[Node, Batches] = {}
 
     async def start(self) -> None:
         """Try once, within the time of a probe; go on trying in the background."""
