@@ -18,6 +18,9 @@ from tests.e2e.test_http2 import http2_client
 pytestmark = [pytest.mark.any_engine, pytest.mark.asyncio(loop_scope="module")]  # each says which it wants
 SHARED = {"HOLDFAST_ENGINE": ""}
 HOOKS = """
+import gc
+from mitmproxy.http import Response
+
 def told(event):
     def hook(self, data):
         with open("hooks.txt", "a") as file:
@@ -26,6 +29,16 @@ def told(event):
 
 class Hooks:
     server_connect, server_connected, server_disconnected = map(told, ("connect", "connected", "disconnected"))
+
+    gone = 0
+
+    def client_disconnected(self, client):
+        self.gone += 1
+
+    def request(self, flow):
+        if flow.request.path == "/collect":
+            gc.collect()
+            flow.response = Response.make(200, str(self.gone))
 
     def response(self, flow):
         server = flow.server_conn
@@ -88,6 +101,24 @@ async def test_fifty_clients_one_after_the_other_use_one_connection(shared: tupl
     assert {answer.header("x-opened-before") for answer in answers} == {"True"}
     assert len(told(gateway)) == before
     assert await figure(gateway, "holdfast_upstream_connections_reused_total") >= 50
+
+
+async def test_an_idle_connection_is_no_garbage(shared: tuple[Gateway, MisbehavingOrigin]) -> None:
+    """The event loop refers to tasks and readers weakly: while no client has it, the pool must."""
+    gateway, origin = shared
+    origin.plan = echo
+    async with raw.RawClient(gateway.port) as client:
+
+        async def gone() -> int:
+            return int((await client.request("GET", "/collect")).body)
+
+        left = await gone()
+        before = await ask(gateway)
+        connections = origin.connections
+        while await gone() <= left:
+            pass  # this client's end has not been noticed
+        assert (await ask(gateway)).header("x-server") == before.header("x-server")
+        assert origin.connections == connections
 
 
 async def test_no_client_sees_that_servers_close_connections(shared: tuple[Gateway, MisbehavingOrigin]) -> None:

@@ -57,6 +57,8 @@ class SharedConnections:
         self._rules = rules
         self._places: WeakValueDictionary[Endpoint, Place] = WeakValueDictionary()  # while there is something at it
         self._shares: dict[str, Share] = {}  # by the client's id
+        # The event loop refers to tasks and readers weakly: an idle connection that nobody holds is garbage.
+        self._open: set[Line] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._stopping = False
 
@@ -131,11 +133,13 @@ class SharedConnections:
 
     def began(self, line: Line) -> None:
         """It is open."""
+        self._open.add(line)
         line.figures.opened += 1
         line.figures.open += 1
 
     def ended(self, line: Line) -> None:
         """It is closed."""
+        self._open.discard(line)
         line.figures.open -= 1
         line.place.idle.take(line)
 
