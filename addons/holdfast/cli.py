@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from holdfast.commands.captures.arguments import add_captures
 from holdfast.commands.fault_arguments import add_faults
+from holdfast.engine.deferring import load_addons
 from holdfast.errors import EngineMismatch, HoldfastError, ProfileError
 from holdfast.garbage import pause
 
@@ -51,6 +52,7 @@ def _call(args: argparse.Namespace) -> int:
         return 0
     if command in ("run", "consume"):
         pause()
+        load_addons()
     if command == "check" and _plays(args):
         command = "rehearse"
     module = importlib.import_module(f"holdfast.commands.{_ELSEWHERE.get(command, command)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,15 @@ async def test_a_minimal_gateway_loads_nothing_that_it_does_not_need(tmp_path: P
         gateway.kill()
     assert loaded & {"holdfast.metrics", "holdfast.engine.gate"}
     assert not loaded & {*HEAVY, *(f"holdfast.{name}" for name in OURS)}
+    at_once = front == "mitmdump" or os.environ.get("HOLDFAST_ENGINE") == "plain"
+    assert bool(loaded & {"flask", "ldap3.core", "werkzeug.wrappers"}) is at_once
+
+
+async def test_the_pages_that_mitmproxy_serves_are_there(tmp_path: Path) -> None:
+    """And the certificate of the folder that is set. What makes them is loaded when somebody asks."""
+    options = ("--", "--set", "onboarding_host=127.0.0.1", "--set", f"confdir={tmp_path}")
+    async with Gateway(tmp_path, args=options) as gateway, raw.RawClient(gateway.port) as client:
+        page = await client.request("GET", "/")
+        assert (page.status, b"<title>mitmproxy</title>" in page.body) == (200, True)
+        certificate = await client.request("GET", "/cert/pem")
+        assert certificate.body == (tmp_path / "mitmproxy-ca-cert.pem").read_bytes()

@@ -8,6 +8,7 @@
 - `failures` names what went wrong; `timers` bounds how long anything may take; `hooks` are the events for addons.
 - `placement` puts addons onto the manager in order; `gate` opens, drains and closes the listening socket.
 - `speed` has what only makes mitmproxy faster, and can be left out: `dispatch`, events by a table, and `speedups`.
+- `deferring` loads mitmproxy without what a gateway hardly ever uses of it.
 - `selfcheck` compares the installed mitmproxy with what all of this was written against.
 """
 
