@@ -82,18 +82,19 @@ class Guard:
         return dir(self.inner)  # mitmproxy finds an addon's commands through dir()
 
     def _guarded(self, hook: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        life, always = self.life, hook == "done"
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def guarded_async(*args: Any) -> None:
-                if not self._is_over(hook):
+                if always or not life.over:
                     await self._watched(hook, args, function(*args))
 
             return guarded_async
 
         @functools.wraps(function)
         def guarded(*args: Any) -> Awaitable[Any] | None:
-            if self._is_over(hook):
+            if life.over and not always:
                 return None
             try:
                 result = function(*args)
@@ -120,9 +121,6 @@ class Guard:
             life.busy -= 1
             if not life.busy and life.awaited:
                 life.rested()
-
-    def _is_over(self, hook: str) -> bool:
-        return self.life.over and hook != "done"
 
     def _failed(self, hook: str, args: tuple[Any, ...]) -> None:
         logger.exception("addon failed", extra={"addon": self.name, "hook": hook, "on_error": self.entry.on_error})

@@ -104,7 +104,7 @@ class Repeating:
             return
         stale = isinstance(decision, StaleWhileRevalidate)
         early = 0.0 if stale else ALMOST_CERTAIN * max(0.0, stored.response_time - stored.request_time)
-        count, noted = self._report.results.labels("stale" if stale else "hit").inc, self._rewarming.again
+        count, noted = self._report.counter("stale" if stale else "hit").inc, self._rewarming.again
         selecting = stored.selecting
 
         def again(times: int) -> None:

@@ -24,9 +24,17 @@ class CacheReport:
     """Makes answers from what is stored, and marks those that are not."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.results = Counter(
+        self._results = Counter(
             "holdfast_cache_requests", "What the cache did with a request.", ["result"], registry=registry
         )
+        self._counters: dict[str, Counter] = {}
+
+    def counter(self, result: str) -> Counter:
+        """Of the requests that have come to this."""
+        found = self._counters.get(result)
+        if found is None:
+            found = self._counters[result] = self._results.labels(result)
+        return found
 
     def serve(
         self,
@@ -57,13 +65,13 @@ class CacheReport:
         )
         tell(answer, status)
         put_answer(flow, answer)
-        self.results.labels("stale" if stale else "hit").inc()
+        self.counter("stale" if stale else "hit").inc()
         return status
 
     def passed(self, flow: HTTPFlow, decision: Pass) -> None:
         """The cache has no part in this request."""
         exchange_of(flow)["cache_pass"] = f"{decision.fwd}:{decision.because}"
-        self.results.labels("pass").inc()
+        self.counter("pass").inc()
 
     def forwarded(
         self,
@@ -88,7 +96,7 @@ class CacheReport:
             detail=detail or fill.lookup.degraded or None,
         )
         tell(flow.response, status)
-        self.results.labels(result).inc()
+        self.counter(result).inc()
 
 
 class StoreFigures(Collector):

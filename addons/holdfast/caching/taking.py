@@ -92,7 +92,7 @@ class Taking:
         exchange["answered"] = other.get("answered", False)
         whole = storable(again, fill.asked, (fill.since, self._now()), fill.lookup.as_of)
         put_answer(flow, answer_from(whole, fill.asked, self._now()))
-        self._report.results.labels("miss").inc()
+        self._report.counter("miss").inc()
 
     async def _freshened(self, flow: HTTPFlow, fill: Fill, stored: StoredResponse) -> None:
         """RFC 9111, section 4.3.4."""

@@ -73,7 +73,10 @@ class HookTable:
 
         None: everybody has been asked. Else one of them has something to wait for, and this is the rest.
         """
-        groups = self.groups(kind)
+        self._look_at_the_chain()
+        groups = self._groups.get(kind.name)
+        if groups is None:
+            groups = self.groups(kind)
         for place, group in enumerate(groups):
             handlers = iter(group)
             try:
@@ -88,7 +91,7 @@ class HookTable:
                 raise
             except Exception as error:  # noqa: BLE001  # an addon's, whatever it is
                 _report(error, "at_once")
-        if isinstance(subject, flow.Flow) and (told := self.groups(UpdateHook)):
+        if (told := self.groups(UpdateHook)) and isinstance(subject, flow.Flow):
             return finish(self._asked(told, [[subject]]))
         return None
 

@@ -52,5 +52,5 @@ def is_gateway_failure(response: Response, trailers_only: bool) -> bool:
     """Whether it says that a server behind this one, or the call itself, has failed in a way that may pass."""
     if response.status_code in GATEWAY_STATUSES:
         return True
-    unavailable = response.headers.get("grpc-status") == str(UNAVAILABLE)
-    return trailers_only and unavailable and is_grpc(response.headers.get("content-type", ""))
+    unavailable = trailers_only and response.headers.get("grpc-status") == str(UNAVAILABLE)
+    return unavailable and is_grpc(response.headers.get("content-type", ""))

@@ -17,6 +17,7 @@ from mitmproxy.master import Master
 from holdfast.engine.speedups.replacing import Replacement
 
 _lowered: dict[str | bytes, bytes] = {}
+_encoded: dict[str | bytes, bytes] = {}
 _MEMO = 1024
 """Names that are asked for are few, and written in the code; those that a client brings are compared, and not kept."""
 
@@ -31,7 +32,20 @@ def _name(name: Any) -> bytes:
         return raw
 
 
+def _written(name: Any) -> bytes:
+    """As it goes out."""
+    try:
+        return _encoded[name]
+    except KeyError:
+        raw = _raw(name)
+        if len(_encoded) < _MEMO:
+            _encoded[name] = raw
+        return raw
+
+
 def _raw(text: Any) -> bytes:
+    if type(text) is str:
+        return text.encode("utf-8", "surrogateescape")
     if text is None or isinstance(text, bytes):
         return text  # type: ignore[return-value]  # None fails later, as in mitmproxy
     if isinstance(text, str):
@@ -74,11 +88,11 @@ def _setitem(self: Headers, key: str | bytes, value: str | bytes) -> None:
         if name.lower() == wanted:
             self.set_all(key, [value])
             return
-    self.fields = (*self.fields, (_raw(key), raw))
+    self.fields = (*self.fields, (_written(key), raw))
 
 
 def _add(self: Headers, key: str | bytes, value: str | bytes) -> None:
-    self.fields = (*self.fields, (_raw(key), _raw(value)))
+    self.fields = (*self.fields, (_written(key), _raw(value)))
 
 
 def _set_all(self: Headers, name: str | bytes, values: Iterable[str | bytes]) -> None:

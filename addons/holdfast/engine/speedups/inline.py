@@ -171,7 +171,7 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
             rest = self._table.at_once(type(hook), subject)
         except Exception as error:  # noqa: BLE001
             rest = _raised(error)
-        if rest is None and isinstance(subject, flow.Flow) and subject.intercepted:
+        if rest is None and getattr(subject, "intercepted", False):
             rest = _nothing()
         return None if rest is None else Rest(hook, rest)
 

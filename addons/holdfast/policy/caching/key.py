@@ -19,6 +19,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from urllib.parse import unquote_to_bytes
 
 from holdfast.policy.caching.model import Fields
@@ -225,8 +226,7 @@ def uncacheable_reason(
     """
     if method not in ("GET", "HEAD"):
         return "method"
-    named = [(canonical(name), value) for name, value in fields]
-    telling = [field for field in named if field[0] in _TELLING]
+    telling = [(named, value) for name, value in fields if (named := _telling(name))]
     return (
         _message_fault(telling, has_body)
         or _host_fault(scheme.lower(), host, telling)
@@ -259,6 +259,17 @@ def _canonical(name: bytes) -> str:
     return name.decode("latin-1").lower().replace("_", "-")
 
 
+def _telling(name: bytes) -> str:
+    """Its canonical form, if it is one of those."""
+    return _known_telling(name) if len(name) <= _SHORT else _known_telling.__wrapped__(name)
+
+
+@lru_cache(maxsize=512)
+def _known_telling(name: bytes) -> str:
+    named = _canonical(name)
+    return named if named in _TELLING else ""
+
+
 _SHORT = 64
 """Bytes up to which a name is remembered: what clients send must not fill the memory."""
 _remembered = lru_cache(maxsize=512)(_canonical)
@@ -266,10 +277,13 @@ _remembered = lru_cache(maxsize=512)(_canonical)
 
 def _message_fault(named: Sequence[tuple[str, bytes]], has_body: bool) -> str | None:
     """A GET whose body some origins read ("fat GET"), and requests for another protocol."""
-    framed = any(n == "transfer-encoding" or (n == "content-length" and v.strip() != b"0") for n, v in named)
-    if has_body or framed:
-        return "body"
-    return "upgrade" if any(name == "upgrade" for name, _ in named) else None
+    upgrade = None
+    for name, value in named:
+        if name == "transfer-encoding" or (name == "content-length" and value.strip() != b"0"):
+            return "body"
+        if name == "upgrade":
+            upgrade = "upgrade"
+    return "body" if has_body else upgrade
 
 
 def _host_fault(scheme: str, host: str, named: Sequence[tuple[str, bytes]]) -> str | None:
@@ -321,6 +335,8 @@ def _override_fault(host: str, named: Sequence[tuple[str, bytes]], rules: KeyRul
 
 def _names_another_host(host: str, name: str, value: bytes) -> bool:
     if name in HOST_OVERRIDES:
+        if value == host.encode("latin-1", "replace"):
+            return False
         hosts = value.split(b",")
     elif name == "forwarded":  # RFC 7239, section 5.3
         hosts = [found[1].strip(b'"') for found in _FORWARDED_HOST.finditer(value)]
@@ -331,7 +347,7 @@ def _names_another_host(host: str, name: str, value: bytes) -> bool:
 
 def _header_fault(fields: Fields, rules: KeyRules) -> str | None:
     """What is sent to provoke an error page in the name of everybody (CPDoS: header oversize, meta characters)."""
-    values = b"".join([value for _, value in fields])
-    if _NOT_IN_A_VALUE.search(values):
+    text = b"".join(chain.from_iterable(fields))  # no name has what a value must not have
+    if _NOT_IN_A_VALUE.search(text):
         return "field_value"
-    return "oversized" if len(values) + sum([len(name) for name, _ in fields]) > rules.max_header else None
+    return "oversized" if len(text) > rules.max_header else None

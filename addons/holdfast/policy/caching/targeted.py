@@ -27,7 +27,7 @@ _PIECE = re.compile(r'(?:[^,"]|"[^"]*"|")+')
 _WINDOW = re.compile(r"(\d+)\+(\d+)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each request, and a frozen one takes three times as long to make
 class Policy:
     """The directives that govern a response. Expires counts only beside Cache-Control."""
 
