@@ -105,4 +105,7 @@ def sent_status(flow: HTTPFlow) -> int | None:
 
 def route_of(flow: HTTPFlow) -> str:
     """The bounded route label; `unrouted` when the profile has no router or the request never reached it."""
-    return exchange_of(flow).get("route", "unrouted")
+    try:
+        return flow.metadata[KEY]["route"]  # type: ignore[no-any-return]
+    except KeyError:
+        return "unrouted"

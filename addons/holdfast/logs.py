@@ -20,6 +20,7 @@ from typing import TextIO
 from holdfast.profile.settings import LogSettings
 
 _ENDS_A_VALUE = re.compile(r'[ "=]')
+_PLAIN = re.compile(r"[!#-<>-~]+")  # visible ASCII without those
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "client", "taskName"}
 
 
@@ -133,6 +134,8 @@ def _shown(fields: Mapping[str, object]) -> str:
 
 
 def _plain(value: object) -> str:
+    if type(value) is str and _PLAIN.fullmatch(value):
+        return value
     text = str(value)
     if type(value) is int or type(value) is float:
         return text

@@ -36,7 +36,7 @@ def asked_by(flow: HTTPFlow) -> Asked:
     """What the client asked for."""
     request = flow.request
     host = exchange_of(flow).get("original_host") or request.host_header or ""
-    others = [(name, value) for name, value in request.headers.fields if name.lower() != b"host"]
+    others = [field for field in request.headers.fields if len(field[0]) != 4 or field[0].lower() != b"host"]
     return Asked(
         method=request.data.method.decode("latin-1"),  # as it was written: `get` is not GET (RFC 9110, section 9.1)
         scheme="https" if flow.client_conn.tls else "http",

@@ -92,9 +92,9 @@ class ResilientLayer(ServerSide):
         else:
             yield from super()._handle_event(event)
             if isinstance(event, events.ConnectionClosed) and event.connection is self.context.client:
-                for stream in [stream for stream, pause in self._pauses.items() if pause.until_gone]:
-                    yield from self._end_pause(stream, "gone")
-        yield from self._open_windows()
+                yield from self._client_left()
+        if self._has_windows():
+            yield from self._open_windows()
 
     def _begin(self) -> CommandGenerator[None]:
         client = self.context.client
@@ -160,6 +160,11 @@ class ResilientLayer(ServerSide):
             yield from self.event_to_child(stream, gone)
             if isinstance(stream, FaultyStream):
                 yield from self._end_pause(stream, "gone")
+
+    def _client_left(self) -> CommandGenerator[None]:
+        """It will send no more: what pauses until then goes on."""
+        for stream in [stream for stream, pause in self._pauses.items() if pause.until_gone]:
+            yield from self._end_pause(stream, "gone")
 
     def make_stream(self, stream_id: int) -> CommandGenerator[None]:
         """A stream of ours for a new request."""
@@ -247,6 +252,13 @@ class ResilientLayer(ServerSide):
         stream = self.streams.get(stream_id)
         return sum(len(event.data) for event in stream._paused_event_queue if isinstance(event, kind)) if stream else 0
 
+    def _has_windows(self) -> bool:
+        """Whether anybody here speaks HTTP/2."""
+        for upstream in self._upstreams.values():
+            if type(upstream.http) is UpstreamHttp2:
+                return True
+        return type(self.connections.get(self.context.client)) is not ClientHttp1
+
     def _open_windows(self) -> CommandGenerator[None]:
         """Let those senders go on who were waiting for the other side."""
         client = self.connections.get(self.context.client)
@@ -259,12 +271,14 @@ class ResilientLayer(ServerSide):
 
     def may_be_congested(self) -> bool:
         """Whether anything has come that has not gone out, or may have: what HTTP/2 keeps is looked at one by one."""
-        client = self.connections.get(self.context.client)
-        if type(client) is not ClientHttp1 or client.is_paced:
+        if self._has_windows():
             return True
-        if any(stream._paused_event_queue for stream in self.streams.values()):
-            return True
-        return any(type(upstream.http) is UpstreamHttp2 for upstream in self._upstreams.values())
+        for stream in self.streams.values():
+            if stream._paused_event_queue:
+                return True
+        client = self.connections[self.context.client]
+        assert type(client) is ClientHttp1
+        return client.is_paced
 
     def congested(self, reading: Connection) -> bool:
         """Whether nothing more should be read from this connection for now: what came has not gone out.
