@@ -361,6 +361,20 @@ async def test_a_key_is_locked_by_one_at_a_time(store: Store) -> None:
     assert await store.lock(key, seconds=30)
 
 
+async def test_a_lock_goes_back_with_what_is_stored(store: Store) -> None:
+    """Also where that is refused; somebody else's stays."""
+    key = new_key()
+    token, clock = await store.lock(key, seconds=30), (await store.get(key, PLAIN)).as_of
+    assert token
+    await store.put(key, make_response(clock), keep=60, token="somebody else's")
+    assert await store.lock(key, seconds=30) is None
+    assert await store.put(key, make_response(clock), keep=60, token=token) == ""
+    again = await store.lock(key, seconds=30)
+    assert again
+    assert await store.put(key, make_response(clock), keep=0, token=again) == "expired"
+    assert await store.lock(key, seconds=30)
+
+
 async def test_it_says_that_it_is_well(store: Store) -> None:
     """In a sentence, with its mode and numbers, without asking anybody."""
     await fill(store, new_key(), b"x" * 1000)

@@ -167,7 +167,10 @@ class Taking:
         if isinstance(verdict, NotStored):
             self._filling.pointless(fill, candidate.status, verdict.because)
             return verdict.because
-        return await self._store.put(fill.key, without(candidate, verdict.withheld), keep=verdict.keep_for)
+        kept = without(candidate, verdict.withheld)
+        reason = await self._store.put(fill.key, kept, keep=verdict.keep_for, token=fill.token or "")
+        fill.token = None
+        return reason
 
     async def _learn_from_head(self, flow: HTTPFlow, fill: Fill) -> None:
         """RFC 9111, section 4.3.5."""

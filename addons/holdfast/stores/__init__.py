@@ -105,8 +105,8 @@ class Store(Protocol):
         shared level is asked for a newer one, as another gateway may have stored.
         """
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
-        """Keep it for `keep` seconds. Returns why it was not kept; empty if it was."""
+    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
+        """Keep it for `keep` seconds, and give the lock of this token back. Returns why it was not kept, or nothing."""
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
         """Replace the variant that has the same `selecting` with this one of the same body (after a 304)."""

@@ -141,7 +141,8 @@ class MemoryStore:
     async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
         return self.lookup(key, request)
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
+    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
+        await self.unlock(key, token)
         return self.insert(key, response, keep)
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
@@ -168,7 +169,7 @@ class MemoryStore:
         return token
 
     async def unlock(self, key: str, token: str) -> None:
-        if self._locks.get(key, ("",))[0] == token:
+        if self._locks.get(key, (None,))[0] == token:
             del self._locks[key]
 
     async def entries(self) -> tuple[int, int] | None:

@@ -11,7 +11,6 @@ before is unusable then. See `redis_scripts`.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from redis.exceptions import NoScriptError
 from holdfast.errors import StoreUnavailable
 from holdfast.policy.caching.model import Fields, StoredResponse
 from holdfast.policy.caching.vary import Selecting
+from holdfast.request_ids import random_bytes
 from holdfast.stores import Heard, Lookup, Purged, StoreHealth
 from holdfast.stores import redis_record as record
 from holdfast.stores.options import StoreOptions
@@ -79,8 +79,11 @@ class RedisStore:
             # The clock as it was last seen: a fill that notes an older value is safe.
             return Found(Lookup(None, self.link.clock, degraded=str(error)))
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
-        return await self._write(key, response, keep, with_body=True)
+    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
+        reason = await self._write(key, response, keep, with_body=True, token=token)
+        if token in self._lent:  # nothing has gone to Redis
+            await self.unlock(key, token)
+        return reason
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
         return await self._write(key, response, keep, with_body=False)
@@ -102,7 +105,7 @@ class RedisStore:
         return value
 
     async def lock(self, key: str, *, seconds: float) -> str | None:
-        token, name = secrets.token_hex(8), self.keys.lock(key)
+        token, name = random_bytes(8).hex(), self.keys.lock(key)
         try:
             (answer,) = await self.link.ask(name, ("SET", name, token, "NX", "PX", max(1, round(seconds * 1000))))
         except (Unreachable, Refused):
@@ -146,7 +149,7 @@ class RedisStore:
 
     async def _give_back(self, name: str, token: str) -> bool:
         try:
-            await self.link.ask(name, ("EVAL", UNLOCK, 1, name, token))
+            await self.link.ask(name, _unlock(name, token))
         except (Unreachable, Refused):
             return False
         return True
@@ -215,7 +218,7 @@ class RedisStore:
 
     # --- writing ---
 
-    async def _write(self, key: str, response: StoredResponse, keep: float, *, with_body: bool) -> str:
+    async def _write(self, key: str, response: StoredResponse, keep: float, *, with_body: bool, token: str = "") -> str:
         if not response.as_of:
             return "begun while the purge clock was not known"
         if keep <= 0:
@@ -224,7 +227,7 @@ class RedisStore:
             return "too large for Redis"
         keep = min(keep, self.options.longest)
         try:
-            answer = await self._put(key, response, keep, with_body=with_body)
+            answer = await self._put(key, response, keep, with_body=with_body, token=token)
             if answer == b"body":
                 answer = await self._put(key, response, keep, with_body=True)
         except (Unreachable, Refused) as error:
@@ -237,7 +240,8 @@ class RedisStore:
         self._remember(key, Hint(known if names in known else (names,), response.tags))
         return ""
 
-    async def _put(self, key: str, response: StoredResponse, keep: float, *, with_body: bool) -> Any:
+    async def _put(self, key: str, response: StoredResponse, keep: float, *, with_body: bool, token: str = "") -> Any:
+        """The script's answer. The lock of this token goes back behind it: whoever gets it then finds the response."""
         variant, body_field = record.encode(response, self._clock() + keep)
         body = response.body if body_field and with_body else b""
         entry = self.keys.entry(key)
@@ -247,7 +251,10 @@ class RedisStore:
             *(2 * MAX_VARIANTS + 2, MAX_NAMES, body_field, body),
         )
         bound = self._bound(len(variant) + len(body))
-        (answer,) = await self.link.ask(entry, ("EVALSHA", _PUT, 1, entry, *arguments), bound=bound)
+        lent = self._lent.get(token)
+        back = (_unlock(lent, token),) if lent else ()
+        answer, *_ = await self.link.ask(entry, ("EVALSHA", _PUT, 1, entry, *arguments), *back, bound=bound)
+        self._lent.pop(token, None)
         if isinstance(answer, NoScriptError):
             (answer,) = await self.link.ask(entry, ("EVAL", PUT, 1, entry, *arguments), bound=bound)
         return answer
@@ -277,3 +284,7 @@ class RedisStore:
             *("s" if soft else "h", self.keys.channel, *limits),
             *map(record.to_bytes, tags),
         )
+
+
+def _unlock(name: str, token: str) -> Command:
+    return ("EVAL", UNLOCK, 1, name, token)

@@ -34,6 +34,12 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 )
 
 
+def memory_in(info: bytes) -> dict[str, object]:
+    """What INFO says, numbers as such."""
+    pairs = [line.partition(":") for line in info.decode("utf-8", "replace").splitlines() if ":" in line]
+    return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
+
+
 def eviction_notice(memory: Mapping[str, object]) -> str:
     """What is wrong with the eviction policy that INFO's section `memory` tells; empty if nothing is."""
     policy = str(memory.get("maxmemory_policy", ""))

@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 
 from holdfast.errors import StoreUnavailable
 from holdfast.policy.caching.model import Fields, StoredResponse
@@ -117,8 +118,11 @@ class TieredStore:
                 return near  # Redis has let go of it, or could not take it
         return far
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
-        return await self._write(key, response, keep, self.redis.put)
+    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
+        reason = await self._write(key, response, keep, partial(self.redis.put, token=token))
+        if token:
+            await self.unlock(key, token)  # wherever it is from, if it has not gone back yet
+        return reason
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
         return await self._write(key, response, keep, self.redis.touch)

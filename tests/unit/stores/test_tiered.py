@@ -48,7 +48,7 @@ class ToldRedis(RedisStore):
         await self.gate.wait()
         return answer
 
-    async def put(self, key: str, response: object, *, keep: float) -> str:
+    async def put(self, key: str, response: object, *, keep: float, token: str = "") -> str:
         self.written.append(key)
         return self.refusal
 

@@ -187,7 +187,9 @@ class InlineConnection(mode_servers.ProxyConnectionHandler):
         ending = self._end_hook(hook, rest, command)
         task = asyncio.Task(ending, loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
-            asyncio_utils.set_task_debug_info(task, name=f"handle_hook({hook.name})", client=self.client.peername)
+            # As `set_task_debug_info` does, without a look into the environment.
+            task.set_name(f"handle_hook({hook.name})")
+            task.created, task.client = time.time(), self.client.peername  # type: ignore[attr-defined]
             _under_way.add(task)
             task.add_done_callback(_under_way.discard)
 
