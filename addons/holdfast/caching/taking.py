@@ -168,8 +168,8 @@ class Taking:
             self._filling.pointless(fill, candidate.status, verdict.because)
             return verdict.because
         kept = without(candidate, verdict.withheld)
-        reason = await self._store.put(fill.key, kept, keep=verdict.keep_for, token=fill.token or "")
-        fill.token = None
+        reason = await self._store.put(fill.key, kept, keep=verdict.keep_for, token=fill.token)
+        fill.token = ""
         return reason
 
     async def _learn_from_head(self, flow: HTTPFlow, fill: Fill) -> None:

@@ -37,7 +37,8 @@ class Lookup:
 
     `as_of` is the purge clock now, which a fill that follows must note. `level` tells where it was found: `memory` or
     `redis`. `degraded` is why the store could not be asked as it should be; the answer is a miss then, or what the
-    memory level has. `variants` is how many responses the key has, 0 where that is not known.
+    memory level has. `variants` is how many responses the key has, 0 where that is not known. `token` is that of a lock
+    that came with a miss.
     """
 
     response: StoredResponse | None
@@ -46,6 +47,7 @@ class Lookup:
     level: str = ""
     degraded: str = ""
     variants: int = 0
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,13 @@ class Store(Protocol):
         None: it takes more, or other responses of the key name other fields in Vary by now.
         """
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
         """The stored response of this primary key that a request with these header fields selects (RFC 9111, 4.1).
 
         A response from the memory level that had arrived before `fresh_enough` (epoch seconds) is not enough: the
         shared level is asked for a newer one, as another gateway may have stored.
+
+        `lock`: seconds for which the key is to be locked where nothing is stored under it, if that costs no more. Without a token in what comes back, ask for one with `lock`.
         """
 
     async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:

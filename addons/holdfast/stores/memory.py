@@ -138,7 +138,7 @@ class MemoryStore:
 
     # --- the Protocol ---
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
         return self.lookup(key, request)
 
     async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
@@ -28,7 +29,7 @@ from holdfast.stores.redis_batches import Command
 from holdfast.stores.redis_link import RedisLink, Refused, Unreachable
 from holdfast.stores.redis_nodes import Nodes
 from holdfast.stores.redis_reading import Hint, Reading
-from holdfast.stores.redis_scripts import PUT, READ, UNLOCK, script_digest
+from holdfast.stores.redis_scripts import LOCK_ABSENT, PUT, READ, UNLOCK, script_digest
 from holdfast.stores.redis_url import RedisPlace
 from holdfast.stores.selection import MAX_NAMES, MAX_VARIANTS, names_of
 
@@ -68,16 +69,26 @@ class RedisStore:
     def repeat(self, key: str, selecting: Selecting) -> Lookup | None:
         return None
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
-        return (await self.find(key, request)).lookup
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
+        return (await self.find(key, request, lock)).lookup
 
-    async def find(self, key: str, request: Fields) -> Found:
+    async def find(self, key: str, request: Fields, lock: float = 0.0) -> Found:
         """`get`, and how long it may be kept."""
+        # Of what has been seen it is known that there is something, most likely.
+        locking = self._locking(key, lock) if lock and key not in self._hints else None
         try:
-            return await self._find(key, request)
+            found = await self._find(key, request, locking)
         except (Unreachable, Refused) as error:
             # The clock as it was last seen: a fill that notes an older value is safe.
-            return Found(Lookup(None, self.link.clock, degraded=str(error)))
+            found = Found(Lookup(None, self.link.clock, degraded=str(error)))
+        finally:
+            if locking and locking.may_be_held:  # by nobody yet
+                self._owe(locking.token, locking.name)
+        if locking and locking.may_be_held and not found.lookup.degraded and not found.lookup.response:
+            self._owed.pop(locking.token, None)
+            self._lent[locking.token] = locking.name
+            found.lookup.token = locking.token
+        return found
 
     async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
         reason = await self._write(key, response, keep, with_body=True, token=token)
@@ -107,7 +118,7 @@ class RedisStore:
     async def lock(self, key: str, *, seconds: float) -> str | None:
         token, name = random_bytes(8).hex(), self.keys.lock(key)
         try:
-            (answer,) = await self.link.ask(name, ("SET", name, token, "NX", "PX", max(1, round(seconds * 1000))))
+            (answer,) = await self.link.ask(name, ("SET", name, token, "NX", "PX", _milliseconds(seconds)))
         except (Unreachable, Refused):
             answer = True  # a Redis that hangs may do it all the same, later
         if not answer:
@@ -117,8 +128,8 @@ class RedisStore:
 
     async def unlock(self, key: str, token: str) -> None:
         name = self._lent.pop(token, None)
-        if name and not await self._give_back(name, token) and len(self._owed) < _OWED:
-            self._owed[token] = name
+        if name and not await self._give_back(name, token):
+            self._owe(token, name)
 
     async def entries(self) -> tuple[int, int] | None:
         return None
@@ -147,6 +158,14 @@ class RedisStore:
 
     # --- locks ---
 
+    def _locking(self, key: str, seconds: float) -> _Locking:
+        token, name, entry = random_bytes(8).hex(), self.keys.lock(key), self.keys.entry(key)
+        return _Locking(name, token, ("EVAL", LOCK_ABSENT, 2, entry, name, token, _milliseconds(seconds)))
+
+    def _owe(self, token: str, name: str) -> None:
+        if len(self._owed) < _OWED:
+            self._owed[token] = name
+
     async def _give_back(self, name: str, token: str) -> bool:
         try:
             await self.link.ask(name, _unlock(name, token))
@@ -166,10 +185,10 @@ class RedisStore:
 
     # --- reading ---
 
-    async def _find(self, key: str, request: Fields) -> Found:
+    async def _find(self, key: str, request: Fields, locking: _Locking | None) -> Found:
         reading = Reading(key, request, self._hints.get(key, Hint()))
         for _ in range(3):
-            await self._question(key, reading)
+            await self._question(key, reading, locking)
             if reading.lost:
                 await self.link.check(reload=True)
                 return Found(Lookup(None, self.link.clock))
@@ -188,16 +207,21 @@ class RedisStore:
             return Found(Lookup(None, reading.clock))
         return Found(Lookup(response, reading.clock, match.soft, "redis"), match.record.until)
 
-    async def _question(self, key: str, reading: Reading) -> None:
+    async def _question(self, key: str, reading: Reading, locking: _Locking | None) -> None:
         entry, purges = self.keys.entry(key), self.keys.purges
         fields, tags = reading.fields(), reading.tags()
-        about_entry: Command = ("HMGET", entry, "v", "t", *fields)
+        about_entry: tuple[Command, ...] = (("HMGET", entry, "v", "t", *fields),)
+        if locking and not locking.asked:
+            about_entry = (*about_entry, locking.command)
+            locking.asked = locking.may_be_held = True
         if not tags:
-            (values,) = await self.link.ask(entry, about_entry)
+            values, *locked = await self.link.ask(entry, *about_entry)
         else:
             about_tags: Command = ("EVALSHA", _READ, 1, purges, *map(record.to_bytes, tags))
-            values, scores = await self.link.ask_two(entry, about_entry, purges, about_tags)
+            (values, *locked), scores = await self.link.ask_two(entry, about_entry, purges, about_tags)
             reading.note_purges(tags, scores)
+        if locking and locked:
+            locking.may_be_held = bool(locked[0])
         reading.note(fields, values)
 
     async def _body(self, key: str, found: record.Record) -> bytes | None:
@@ -284,6 +308,21 @@ class RedisStore:
             *("s" if soft else "h", self.keys.channel, *limits),
             *map(record.to_bytes, tags),
         )
+
+
+@dataclass(slots=True)
+class _Locking:
+    """A lock that is asked for with a look-up."""
+
+    name: str
+    token: str
+    command: Command
+    asked: bool = False
+    may_be_held: bool = False
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 def _unlock(name: str, token: str) -> Command:

@@ -26,7 +26,7 @@ from holdfast.policy.caching.vary import Selecting
 from holdfast.stores import Heard, Lookup, Purged, StoreHealth
 from holdfast.stores.channel import Channel
 from holdfast.stores.memory import MemoryStore
-from holdfast.stores.redis import RedisStore
+from holdfast.stores.redis import Found, RedisStore
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +97,20 @@ class TieredStore:
 
     # --- the Protocol ---
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
         near = self.lookup(key, request)
         if near and (near.response is None or fresh_enough is None or near.response.response_time >= fresh_enough):
             return near
         if near and self.mode() is Mode.ALONE:
             return near
-        found = await self.redis.find(key, request)
+        found = await self.redis.find(key, request, lock)
+        best = self._best(key, request, found)
+        if found.lookup.token and best is not found.lookup:
+            await self.redis.unlock(key, found.lookup.token)
+        return best
+
+    def _best(self, key: str, request: Fields, found: Found) -> Lookup:
+        """Of what Redis has, and of what has come into memory meanwhile."""
         far, mode = found.lookup, self.mode()
         if mode is Mode.ALONE:  # it was lost meanwhile
             return self._degraded(self._alone.lookup(key, request))

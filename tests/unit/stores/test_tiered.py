@@ -43,7 +43,7 @@ class ToldRedis(RedisStore):
     def recover(self) -> None:
         self.link.nodes.of(self.keys.purges).circuit.succeeded()
 
-    async def find(self, key: str, request: object) -> Found:
+    async def find(self, key: str, request: object, lock: float = 0.0) -> Found:
         answer = self.answer
         await self.gate.wait()
         return answer
