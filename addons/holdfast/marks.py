@@ -6,6 +6,7 @@ A person's own mark and comment stay. `by_hand` is what becomes of the exchange 
 from __future__ import annotations
 
 from hashlib import blake2b
+from itertools import chain
 
 from mitmproxy.connection import Server
 from mitmproxy.http import HTTPFlow, Request
@@ -67,11 +68,10 @@ def by_hand(flow: HTTPFlow) -> None:
 
 def fingerprint(request: Request) -> str:
     """Of what a person may edit."""
-    digest, parts = blake2b(digest_size=16), [request.method.encode("latin-1", "replace"), request.data.path]
-    for part in (*parts, *(each for pair in request.headers.fields for each in pair), request.raw_content or b""):
-        digest.update(len(part).to_bytes(8))
-        digest.update(part)
-    return digest.hexdigest()
+    method, fields = request.method.encode("latin-1", "replace"), chain.from_iterable(request.headers.fields)
+    parts = [method, request.data.path, *fields, request.raw_content or b""]
+    lengths = b",".join([b"%d" % len(part) for part in parts])
+    return blake2b(b"%b:%b" % (lengths, b"".join(parts)), digest_size=16).hexdigest()
 
 
 def comment_of(flow: HTTPFlow, exchange: Exchange) -> str:

@@ -47,15 +47,18 @@ def wire_bytes(text: str) -> bytes:
 
 def header_map(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str | tuple[str, ...]]:
     """Header fields in wire order -> the record's object. Only the order *between* names, and their case, are lost."""
-    values: dict[str, list[str]] = {}
-    for name, value in raw:
-        values.setdefault(wire_text(name.lower()), []).append(wire_text(value))
-    return {name: _combined(name, each) for name, each in values.items()}
+    first: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
+    for raw_name, value in raw:
+        name, text = raw_name.lower().decode("latin-1"), value.decode("latin-1")
+        if name in first:
+            several.setdefault(name, [first[name]]).append(text)
+        else:
+            first[name] = text
+    return {**first, **{name: _combined(name, values) for name, values in several.items()}}
 
 
 def _combined(name: str, values: list[str]) -> str | tuple[str, ...]:
-    if len(values) == 1:
-        return values[0]
     if name == "cookie":
         return "; ".join(values)
     return ", ".join(values) if name in _LIST_FIELDS else tuple(values)

@@ -106,7 +106,8 @@ class Store(Protocol):
         A response from the memory level that had arrived before `fresh_enough` (epoch seconds) is not enough: the
         shared level is asked for a newer one, as another gateway may have stored.
 
-        `lock`: seconds for which the key is to be locked where nothing is stored under it, if that costs no more. Without a token in what comes back, ask for one with `lock`.
+        `lock`: seconds for which the key is to be locked where nothing is stored under it, if that costs no more.
+        Without a token in what comes back, ask for one with `lock`.
         """
 
     async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
