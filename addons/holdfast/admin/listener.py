@@ -69,9 +69,9 @@ class AdminListener:
         try:
             # In a thread: clients are being served.
             server = await asyncio.to_thread(import_module, "holdfast.admin.server")
+            self._server = made = cast("HTTPServer", server.serve(self._gateway, sockets))
         except ImportError as e:
             end_process(f"holdfast: the control surface cannot be loaded: {e}", 1)
-        self._server = made = cast("HTTPServer", server.serve(self._gateway, sockets))
         return made
 
     async def _serve_once_it_leads(self, worker: Worker) -> None:
