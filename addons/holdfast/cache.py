@@ -136,8 +136,7 @@ class Cache:
 
     async def _look_up(self, flow: HTTPFlow, asked: Asked, key: str) -> None:
         """In a store that takes its time."""
-        lock = self._filling.lock_for(flow, asked, key)
-        rest = self._decided(flow, asked, key, await self._store.get(key, asked.fields, lock=lock))
+        rest = self._decided(flow, asked, key, await self._store.get(key, asked.fields))
         if rest:
             await rest
 
@@ -160,10 +159,6 @@ class Cache:
         return decide(asked.method, asked.fields, found, now, rules, soft=soft)
 
     def _act(self, flow: HTTPFlow, asked: Asked, key: str, lookup: Lookup, decision: Reuse) -> Awaitable[None] | None:
-        if isinstance(decision, Miss | Validate):
-            fill = Fill(key, asked, lookup, decision, flow.client_conn.id, self._now(), token=lookup.token)
-            return self._fill(flow, fill)
-        self._filling.unlock(key, lookup.token)
         if isinstance(decision, SERVED):
             assert lookup.response
             if isinstance(decision, StaleWhileRevalidate) or self._filling.is_due(decision, lookup.response):
@@ -175,8 +170,10 @@ class Cache:
             flow.response = as_response(only_if_cached_answer(), flow)
             exchange_of(flow)["answered"] = True
             self._report.counter("only_if_cached").inc()
-        else:
+        elif isinstance(decision, Pass):
             self._report.passed(flow, decision)
+        else:
+            return self._fill(flow, Fill(key, asked, lookup, decision, flow.client_conn.id, self._now()))
         return None
 
     def _fill(self, flow: HTTPFlow, fill: Fill) -> Awaitable[None] | None:
@@ -188,7 +185,6 @@ class Cache:
         alone = "refresh" in exchange_of(flow) or asked.method != "GET" or conditions_pass or ranged
         if not alone and self._filling.wait > 0:
             return self._fill_for_many(flow, fill)
-        self._filling.give_back(fill)
         self._go_upstream(flow, fill, as_asked=conditions_pass or ranged)
         return None
 

@@ -11,7 +11,6 @@ import pytest
 
 from holdfast.policy.caching.model import StoredResponse
 from holdfast.stores import EVERYTHING, Store, url_tag
-from holdfast.stores.memory import MemoryStore
 from holdfast.stores.opening import open_store
 from holdfast.stores.options import StoreOptions
 from holdfast.testing import FixedClock
@@ -359,34 +358,6 @@ async def test_a_key_is_locked_by_one_at_a_time(store: Store) -> None:
     await store.unlock(key, "somebody else's")
     assert await store.lock(key, seconds=30) is None
     await store.unlock(key, token)
-    assert await store.lock(key, seconds=30)
-
-
-async def test_a_lock_goes_back_with_what_is_stored(store: Store) -> None:
-    """Also where that is refused; somebody else's stays."""
-    key = new_key()
-    token, clock = await store.lock(key, seconds=30), (await store.get(key, PLAIN)).as_of
-    assert token
-    await store.put(key, make_response(clock), keep=60, token="somebody else's")
-    assert await store.lock(key, seconds=30) is None
-    assert await store.put(key, make_response(clock), keep=60, token=token) == ""
-    again = await store.lock(key, seconds=30)
-    assert again
-    assert await store.put(key, make_response(clock), keep=0, token=again) == "expired"
-    assert await store.lock(key, seconds=30)
-
-
-async def test_a_look_that_finds_nothing_may_lock(store: Store) -> None:
-    """Redis does so at once; no second look does, and none that finds something."""
-    key = new_key()
-    found = await store.get(key, PLAIN, lock=30)
-    assert bool(found.token) is not isinstance(store, MemoryStore)
-    token = found.token or await store.lock(key, seconds=30)
-    assert token
-    assert not (await store.get(key, PLAIN, lock=30)).token
-    assert await store.lock(key, seconds=30) is None
-    assert await store.put(key, make_response(found.as_of), keep=60, token=token) == ""
-    assert not (await store.get(key, PLAIN, lock=30)).token
     assert await store.lock(key, seconds=30)
 
 

@@ -86,14 +86,16 @@ class Load:
     async def _go(self) -> None:
         while True:
             key = f"load-{next(self._numbers) % 500}"
-            found = await self._timed(self.store.get(key, PLAIN, lock=1))
+            found = await self._timed(self.store.get(key, PLAIN))
             if found.degraded:
                 self.degraded.add(found.degraded)
             if found.response is None:
-                token = found.token or await self._timed(self.store.lock(key, seconds=1))
+                token = await self._timed(self.store.lock(key, seconds=1))
                 response = make_response(found.as_of, b"x" * 500, tags=("t",))
-                refusal = await self._timed(self.store.put(key, response, keep=60, token=token or ""))
+                refusal = await self._timed(self.store.put(key, response, keep=60))
                 self.refusals |= {refusal} if refusal else set()
+                if token:
+                    await self._timed(self.store.unlock(key, token))
             else:
                 await self._timed(self.store.touch(key, found.response, keep=60))
             await asyncio.sleep(0.002)

@@ -58,7 +58,7 @@ class Fill:
     client: str
     since: float  # epoch seconds
     leads: bool = False
-    token: str = ""  # of the store's lock
+    token: str | None = None  # of the store's lock
     collapsed: bool | None = None
     arrived: float = 0.0
     refused: tuple[int, Fields, str] | None = None  # why a response with this status and this header is not stored
@@ -83,16 +83,15 @@ class Filling:
         event = self._coalescing.begin(fill.key, fill, self.wait)
         if event is None:
             fill.leads = True
-            fill.token = fill.token or await self._store.lock(fill.key, seconds=self.wait) or ""
+            fill.token = await self._store.lock(fill.key, seconds=self.wait)
             if fill.token:
                 return None
             event = asyncio.Event()  # another process
-        self.give_back(fill)
         deadline = self._leg.clock() + self.wait
         while (left := deadline - self._leg.clock()) > 0:
             await self._coalescing.wait(event, min(left, LOOK_AGAIN) if fill.leads else left)
             if fill.leads:  # before the look: whoever has given it back has stored by then what it stores
-                fill.token = await self._store.lock(fill.key, seconds=self.wait) or ""
+                fill.token = await self._store.lock(fill.key, seconds=self.wait)
             lookup = await self._store.get(fill.key, fill.asked.fields, fresh_enough=fill.since)
             decision = decide(fill.asked, fill.key, lookup)
             if isinstance(decision, SERVED) and lookup.response:
@@ -127,12 +126,6 @@ class Filling:
         self.pointless(fill, response.status_code, refused[2])
         return refused[2]
 
-    def lock_for(self, flow: HTTPFlow, asked: Asked, key: str) -> float:
-        """Seconds for which to lock what is not stored, with the look at it."""
-        if asked.method != "GET" or "refresh" in exchange_of(flow) or self.is_pointless(key):
-            return 0.0
-        return self.wait
-
     def is_pointless(self, key: str) -> bool:
         """Whether what came for this key a short while ago could not be stored."""
         return self._coalescing.is_pointless(key)
@@ -142,17 +135,9 @@ class Filling:
         if fill.leads:
             fill.leads = False
             self._coalescing.end(fill.key, fill)
-        self.give_back(fill)
-
-    def give_back(self, fill: Fill) -> None:
-        """The store's lock, so that other processes go on."""
-        token, fill.token = fill.token, ""
-        self.unlock(fill.key, token)
-
-    def unlock(self, key: str, token: str) -> None:
-        """The same without a fill; nothing without a token."""
-        if token:
-            asyncio_utils.create_task(self._store.unlock(key, token), name="cache unlock", keep_ref=True)
+        if fill.token:
+            token, fill.token = fill.token, None
+            asyncio_utils.create_task(self._store.unlock(fill.key, token), name="cache unlock", keep_ref=True)
 
     # -- in the background ------------------------------------------------------------------------------------------
 

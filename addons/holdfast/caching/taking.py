@@ -167,10 +167,7 @@ class Taking:
         if isinstance(verdict, NotStored):
             self._filling.pointless(fill, candidate.status, verdict.because)
             return verdict.because
-        kept = without(candidate, verdict.withheld)
-        reason = await self._store.put(fill.key, kept, keep=verdict.keep_for, token=fill.token)
-        fill.token = ""
-        return reason
+        return await self._store.put(fill.key, without(candidate, verdict.withheld), keep=verdict.keep_for)
 
     async def _learn_from_head(self, flow: HTTPFlow, fill: Fill) -> None:
         """RFC 9111, section 4.3.5."""

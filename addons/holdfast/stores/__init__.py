@@ -37,8 +37,7 @@ class Lookup:
 
     `as_of` is the purge clock now, which a fill that follows must note. `level` tells where it was found: `memory` or
     `redis`. `degraded` is why the store could not be asked as it should be; the answer is a miss then, or what the
-    memory level has. `variants` is how many responses the key has, 0 where that is not known. `token` is that of a lock
-    that came with a miss.
+    memory level has. `variants` is how many responses the key has, 0 where that is not known.
     """
 
     response: StoredResponse | None
@@ -47,7 +46,6 @@ class Lookup:
     level: str = ""
     degraded: str = ""
     variants: int = 0
-    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +98,15 @@ class Store(Protocol):
         None: it takes more, or other responses of the key name other fields in Vary by now.
         """
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
         """The stored response of this primary key that a request with these header fields selects (RFC 9111, 4.1).
 
         A response from the memory level that had arrived before `fresh_enough` (epoch seconds) is not enough: the
         shared level is asked for a newer one, as another gateway may have stored.
-
-        `lock`: seconds for which the key is to be locked where nothing is stored under it, if that costs no more.
-        Without a token in what comes back, ask for one with `lock`.
         """
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
-        """Keep it for `keep` seconds, and give the lock of this token back. Returns why it was not kept, or nothing."""
+    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
+        """Keep it for `keep` seconds. Returns why it was not kept; empty if it was."""
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
         """Replace the variant that has the same `selecting` with this one of the same body (after a 304)."""

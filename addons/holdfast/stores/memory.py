@@ -138,11 +138,10 @@ class MemoryStore:
 
     # --- the Protocol ---
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
         return self.lookup(key, request)
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
-        await self.unlock(key, token)
+    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
         return self.insert(key, response, keep)
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
@@ -169,7 +168,7 @@ class MemoryStore:
         return token
 
     async def unlock(self, key: str, token: str) -> None:
-        if self._locks.get(key, (None,))[0] == token:
+        if self._locks.get(key, ("",))[0] == token:
             del self._locks[key]
 
     async def entries(self) -> tuple[int, int] | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
@@ -29,7 +28,7 @@ from holdfast.stores.redis_batches import Command
 from holdfast.stores.redis_link import RedisLink, Refused, Unreachable
 from holdfast.stores.redis_nodes import Nodes
 from holdfast.stores.redis_reading import Hint, Reading
-from holdfast.stores.redis_scripts import LOCK_ABSENT, PUT, READ, UNLOCK, script_digest
+from holdfast.stores.redis_scripts import PUT, READ, UNLOCK, script_digest
 from holdfast.stores.redis_url import RedisPlace
 from holdfast.stores.selection import MAX_NAMES, MAX_VARIANTS, names_of
 
@@ -69,32 +68,19 @@ class RedisStore:
     def repeat(self, key: str, selecting: Selecting) -> Lookup | None:
         return None
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
-        return (await self.find(key, request, lock)).lookup
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
+        return (await self.find(key, request)).lookup
 
-    async def find(self, key: str, request: Fields, lock: float = 0.0) -> Found:
+    async def find(self, key: str, request: Fields) -> Found:
         """`get`, and how long it may be kept."""
-        # Of what has been seen it is known that there is something, most likely.
-        locking = self._locking(key, lock) if lock and key not in self._hints else None
         try:
-            found = await self._find(key, request, locking)
+            return await self._find(key, request)
         except (Unreachable, Refused) as error:
             # The clock as it was last seen: a fill that notes an older value is safe.
-            found = Found(Lookup(None, self.link.clock, degraded=str(error)))
-        finally:
-            if locking and locking.may_be_held:  # by nobody yet
-                self._owe(locking.token, locking.name)
-        if locking and locking.may_be_held and not found.lookup.degraded and not found.lookup.response:
-            self._owed.pop(locking.token, None)
-            self._lent[locking.token] = locking.name
-            found.lookup.token = locking.token
-        return found
+            return Found(Lookup(None, self.link.clock, degraded=str(error)))
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
-        reason = await self._write(key, response, keep, with_body=True, token=token)
-        if token in self._lent:  # nothing has gone to Redis
-            await self.unlock(key, token)
-        return reason
+    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
+        return await self._write(key, response, keep, with_body=True)
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
         return await self._write(key, response, keep, with_body=False)
@@ -118,7 +104,7 @@ class RedisStore:
     async def lock(self, key: str, *, seconds: float) -> str | None:
         token, name = random_bytes(8).hex(), self.keys.lock(key)
         try:
-            (answer,) = await self.link.ask(name, ("SET", name, token, "NX", "PX", _milliseconds(seconds)))
+            (answer,) = await self.link.ask(name, ("SET", name, token, "NX", "PX", max(1, round(seconds * 1000))))
         except (Unreachable, Refused):
             answer = True  # a Redis that hangs may do it all the same, later
         if not answer:
@@ -128,8 +114,8 @@ class RedisStore:
 
     async def unlock(self, key: str, token: str) -> None:
         name = self._lent.pop(token, None)
-        if name and not await self._give_back(name, token):
-            self._owe(token, name)
+        if name and not await self._give_back(name, token) and len(self._owed) < _OWED:
+            self._owed[token] = name
 
     async def entries(self) -> tuple[int, int] | None:
         return None
@@ -158,17 +144,9 @@ class RedisStore:
 
     # --- locks ---
 
-    def _locking(self, key: str, seconds: float) -> _Locking:
-        token, name, entry = random_bytes(8).hex(), self.keys.lock(key), self.keys.entry(key)
-        return _Locking(name, token, ("EVAL", LOCK_ABSENT, 2, entry, name, token, _milliseconds(seconds)))
-
-    def _owe(self, token: str, name: str) -> None:
-        if len(self._owed) < _OWED:
-            self._owed[token] = name
-
     async def _give_back(self, name: str, token: str) -> bool:
         try:
-            await self.link.ask(name, _unlock(name, token))
+            await self.link.ask(name, ("EVAL", UNLOCK, 1, name, token))
         except (Unreachable, Refused):
             return False
         return True
@@ -185,10 +163,10 @@ class RedisStore:
 
     # --- reading ---
 
-    async def _find(self, key: str, request: Fields, locking: _Locking | None) -> Found:
+    async def _find(self, key: str, request: Fields) -> Found:
         reading = Reading(key, request, self._hints.get(key, Hint()))
         for _ in range(3):
-            await self._question(key, reading, locking)
+            await self._question(key, reading)
             if reading.lost:
                 await self.link.check(reload=True)
                 return Found(Lookup(None, self.link.clock))
@@ -207,21 +185,16 @@ class RedisStore:
             return Found(Lookup(None, reading.clock))
         return Found(Lookup(response, reading.clock, match.soft, "redis"), match.record.until)
 
-    async def _question(self, key: str, reading: Reading, locking: _Locking | None) -> None:
+    async def _question(self, key: str, reading: Reading) -> None:
         entry, purges = self.keys.entry(key), self.keys.purges
         fields, tags = reading.fields(), reading.tags()
-        about_entry: tuple[Command, ...] = (("HMGET", entry, "v", "t", *fields),)
-        if locking and not locking.asked:
-            about_entry = (*about_entry, locking.command)
-            locking.asked = locking.may_be_held = True
+        about_entry: Command = ("HMGET", entry, "v", "t", *fields)
         if not tags:
-            values, *locked = await self.link.ask(entry, *about_entry)
+            (values,) = await self.link.ask(entry, about_entry)
         else:
             about_tags: Command = ("EVALSHA", _READ, 1, purges, *map(record.to_bytes, tags))
-            (values, *locked), scores = await self.link.ask_two(entry, about_entry, purges, about_tags)
+            values, scores = await self.link.ask_two(entry, about_entry, purges, about_tags)
             reading.note_purges(tags, scores)
-        if locking and locked:
-            locking.may_be_held = bool(locked[0])
         reading.note(fields, values)
 
     async def _body(self, key: str, found: record.Record) -> bytes | None:
@@ -242,7 +215,7 @@ class RedisStore:
 
     # --- writing ---
 
-    async def _write(self, key: str, response: StoredResponse, keep: float, *, with_body: bool, token: str = "") -> str:
+    async def _write(self, key: str, response: StoredResponse, keep: float, *, with_body: bool) -> str:
         if not response.as_of:
             return "begun while the purge clock was not known"
         if keep <= 0:
@@ -251,7 +224,7 @@ class RedisStore:
             return "too large for Redis"
         keep = min(keep, self.options.longest)
         try:
-            answer = await self._put(key, response, keep, with_body=with_body, token=token)
+            answer = await self._put(key, response, keep, with_body=with_body)
             if answer == b"body":
                 answer = await self._put(key, response, keep, with_body=True)
         except (Unreachable, Refused) as error:
@@ -264,8 +237,7 @@ class RedisStore:
         self._remember(key, Hint(known if names in known else (names,), response.tags))
         return ""
 
-    async def _put(self, key: str, response: StoredResponse, keep: float, *, with_body: bool, token: str = "") -> Any:
-        """The script's answer. The lock of this token goes back behind it: whoever gets it then finds the response."""
+    async def _put(self, key: str, response: StoredResponse, keep: float, *, with_body: bool) -> Any:
         variant, body_field = record.encode(response, self._clock() + keep)
         body = response.body if body_field and with_body else b""
         entry = self.keys.entry(key)
@@ -275,10 +247,7 @@ class RedisStore:
             *(2 * MAX_VARIANTS + 2, MAX_NAMES, body_field, body),
         )
         bound = self._bound(len(variant) + len(body))
-        lent = self._lent.get(token)
-        back = (_unlock(lent, token),) if lent else ()
-        answer, *_ = await self.link.ask(entry, ("EVALSHA", _PUT, 1, entry, *arguments), *back, bound=bound)
-        self._lent.pop(token, None)
+        (answer,) = await self.link.ask(entry, ("EVALSHA", _PUT, 1, entry, *arguments), bound=bound)
         if isinstance(answer, NoScriptError):
             (answer,) = await self.link.ask(entry, ("EVAL", PUT, 1, entry, *arguments), bound=bound)
         return answer
@@ -308,22 +277,3 @@ class RedisStore:
             *("s" if soft else "h", self.keys.channel, *limits),
             *map(record.to_bytes, tags),
         )
-
-
-@dataclass(slots=True)
-class _Locking:
-    """A lock that is asked for with a look-up."""
-
-    name: str
-    token: str
-    command: Command
-    asked: bool = False
-    may_be_held: bool = False
-
-
-def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
-
-
-def _unlock(name: str, token: str) -> Command:
-    return ("EVAL", UNLOCK, 1, name, token)

@@ -132,25 +132,23 @@ class RedisLink:
                 self._complain(node, answer)
         return answers
 
-    async def ask_two(
-        self, key: str, commands: Sequence[Command], other: str, question: Command
-    ) -> tuple[list[Any], Any]:
-        """Commands about one key, and one about another: in one round trip, or in two where two nodes have them."""
+    async def ask_two(self, key: str, command: Command, other: str, question: Command) -> tuple[Any, Any]:
+        """Two commands about two keys: in one round trip, or in two at the same time where two nodes have them."""
         if self.nodes.of(key) is self.nodes.of(other) and not self.nodes.is_cluster:
-            *first, second = await self.ask(key, *commands, question)
+            first, second = await self.ask(key, command, question)
             return first, second
         async with asyncio.TaskGroup() as group:
-            one = group.create_task(self._settled(key, *commands))
+            one = group.create_task(self._settled(key, command))
             two = group.create_task(self._settled(other, question))
         for found in (one.result(), two.result()):
             if isinstance(found, Exception):
                 raise found
-        return one.result(), two.result()[0]
+        return one.result(), two.result()
 
-    async def _settled(self, key: str, *commands: Command) -> Any:
-        """The answers or the exception, so that one does not cancel the other."""
+    async def _settled(self, key: str, command: Command) -> Any:
+        """The answer or the exception, so that one does not cancel the other."""
         try:
-            return await self.ask(key, *commands)
+            return (await self.ask(key, command))[0]
         except (Unreachable, Refused) as error:
             return error
 

@@ -128,13 +128,6 @@ return 'kept'
 """
 
 # KEYS: the lock. ARGV: the token.
-# KEYS: the entry and its lock. ARGV: the token, milliseconds. Returns nothing where there is an entry, or a lock.
-LOCK_ABSENT = """
-if redis.call('HLEN', KEYS[1]) > 0 then return false end
-local set = redis.pcall('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2])
-return set and 'yes'
-"""
-
 UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import Enum
-from functools import partial
 
 from holdfast.errors import StoreUnavailable
 from holdfast.policy.caching.model import Fields, StoredResponse
@@ -26,7 +25,7 @@ from holdfast.policy.caching.vary import Selecting
 from holdfast.stores import Heard, Lookup, Purged, StoreHealth
 from holdfast.stores.channel import Channel
 from holdfast.stores.memory import MemoryStore
-from holdfast.stores.redis import Found, RedisStore
+from holdfast.stores.redis import RedisStore
 
 log = logging.getLogger(__name__)
 
@@ -97,20 +96,13 @@ class TieredStore:
 
     # --- the Protocol ---
 
-    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None, lock: float = 0.0) -> Lookup:
+    async def get(self, key: str, request: Fields, *, fresh_enough: float | None = None) -> Lookup:
         near = self.lookup(key, request)
         if near and (near.response is None or fresh_enough is None or near.response.response_time >= fresh_enough):
             return near
         if near and self.mode() is Mode.ALONE:
             return near
-        found = await self.redis.find(key, request, lock)
-        best = self._best(key, request, found)
-        if found.lookup.token and best is not found.lookup:
-            await self.redis.unlock(key, found.lookup.token)
-        return best
-
-    def _best(self, key: str, request: Fields, found: Found) -> Lookup:
-        """Of what Redis has, and of what has come into memory meanwhile."""
+        found = await self.redis.find(key, request)
         far, mode = found.lookup, self.mode()
         if mode is Mode.ALONE:  # it was lost meanwhile
             return self._degraded(self._alone.lookup(key, request))
@@ -125,11 +117,8 @@ class TieredStore:
                 return near  # Redis has let go of it, or could not take it
         return far
 
-    async def put(self, key: str, response: StoredResponse, *, keep: float, token: str = "") -> str:
-        reason = await self._write(key, response, keep, partial(self.redis.put, token=token))
-        if token:
-            await self.unlock(key, token)  # wherever it is from, if it has not gone back yet
-        return reason
+    async def put(self, key: str, response: StoredResponse, *, keep: float) -> str:
+        return await self._write(key, response, keep, self.redis.put)
 
     async def touch(self, key: str, response: StoredResponse, *, keep: float) -> str:
         return await self._write(key, response, keep, self.redis.touch)

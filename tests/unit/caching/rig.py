@@ -64,8 +64,8 @@ class Moody(MemoryStore):
             return found
         return Lookup(found.response, found.as_of, found.soft, found.level, self.degraded, found.variants)
 
-    async def put(self, key: str, response: Any, *, keep: float, token: str = "") -> str:
-        return self.refuses or await super().put(key, response, keep=keep, token=token)
+    async def put(self, key: str, response: Any, *, keep: float) -> str:
+        return self.refuses or await super().put(key, response, keep=keep)
 
     async def purge(self, tags: Sequence[str], *, soft: bool) -> Purged:
         if self.down:

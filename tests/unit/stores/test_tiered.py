@@ -43,12 +43,12 @@ class ToldRedis(RedisStore):
     def recover(self) -> None:
         self.link.nodes.of(self.keys.purges).circuit.succeeded()
 
-    async def find(self, key: str, request: object, lock: float = 0.0) -> Found:
+    async def find(self, key: str, request: object) -> Found:
         answer = self.answer
         await self.gate.wait()
         return answer
 
-    async def put(self, key: str, response: object, *, keep: float, token: str = "") -> str:
+    async def put(self, key: str, response: object, *, keep: float) -> str:
         self.written.append(key)
         return self.refusal
 

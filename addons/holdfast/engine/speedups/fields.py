@@ -19,7 +19,11 @@ from holdfast.engine.speedups.replacing import Replacement
 _lowered: dict[str | bytes, bytes] = {}
 _encoded: dict[str | bytes, bytes] = {}
 _MEMO = 1024
-"""Names that are asked for are few, and written in the code; those that a client brings are compared, and not kept."""
+"""Names that are asked for are few, and written in the code; those that a client brings are compared, and not kept.
+
+Of those that are set some may be a client's, in a copy: bounded in number and in length.
+"""
+_SHORT = 64
 
 
 def _name(name: Any) -> bytes:
@@ -38,7 +42,7 @@ def _written(name: Any) -> bytes:
         return _encoded[name]
     except KeyError:
         raw = _raw(name)
-        if len(_encoded) < _MEMO:
+        if raw is not None and len(raw) <= _SHORT and len(_encoded) < _MEMO:
             _encoded[name] = raw
         return raw
 

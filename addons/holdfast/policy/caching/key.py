@@ -347,7 +347,7 @@ def _names_another_host(host: str, name: str, value: bytes) -> bool:
 
 def _header_fault(fields: Fields, rules: KeyRules) -> str | None:
     """What is sent to provoke an error page in the name of everybody (CPDoS: header oversize, meta characters)."""
-    text = b"".join(chain.from_iterable(fields))  # no name has what a value must not have
+    text = b"".join(chain.from_iterable(fields))  # names too, which have no such octet (RFC 9110, section 5.1)
     if _NOT_IN_A_VALUE.search(text):
         return "field_value"
     return "oversized" if len(text) > rules.max_header else None
