@@ -42,7 +42,7 @@ def _written(name: Any) -> bytes:
         return _encoded[name]
     except KeyError:
         raw = _raw(name)
-        if raw is not None and len(raw) <= _SHORT and len(_encoded) < _MEMO:
+        if raw and len(raw) <= _SHORT and len(_encoded) < _MEMO:
             _encoded[name] = raw
         return raw
 
