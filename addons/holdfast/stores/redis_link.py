@@ -317,7 +317,7 @@ class RedisLink:
 async def _execute(node: Node, commands: Sequence[Command]) -> list[Any]:
     """The answers in order, with errors that Redis answers among them.
 
-    On a connection of the client's pool, without the client: its pipelines go three times as far round.
+    On a connection of the client's pool: its pipelines do far more than is needed here.
     """
     pool = node.client.connection_pool
     connection = await pool.get_connection()

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from holdfast.stores import redis_scripts
-from holdfast.stores.redis_wants import COMMANDS, eviction_notice, fills_up, parse_version
+from holdfast.stores.redis_wants import COMMANDS, eviction_notice, fills_up, memory_in, parse_version
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def test_only_a_policy_that_takes_any_key_is_warned_of(policy: str, bound: int, 
     memory = {"maxmemory_policy": policy, "maxmemory": bound}
     assert bool(eviction_notice(memory)) == notice
     assert fills_up(memory) == fills
+
+
+def test_the_numbers_of_info_are_numbers() -> None:
+    """As a policy is judged by them."""
+    info = b"# Memory\r\nused_memory:1036\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\nlua:1:\xff\r\n"
+    memory = memory_in(info)
+    assert memory == {"used_memory": 1036, "maxmemory": 0, "maxmemory_policy": "allkeys-lru", "lua": "1:\ufffd"}
+    assert not eviction_notice(memory)
 
 
 def test_every_command_of_the_scripts_is_asked_for() -> None:
