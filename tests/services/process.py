@@ -10,11 +10,13 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from contextlib import closing
 from pathlib import Path
 from typing import Self
 
 LOOPBACK = "127.0.0.1"
+_given_out: deque[int] = deque(maxlen=100)  # ports: whoever asked for one may not listen there yet
 
 
 class ServiceError(Exception):
@@ -22,11 +24,14 @@ class ServiceError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on right now."""
-    with closing(socket.socket()) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback address that nothing listens on right now, and that was not given out just before."""
+    while True:
+        with closing(socket.socket()) as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given_out:
+            _given_out.append(port)
+            return port
 
 
 def leash() -> list[str]:
