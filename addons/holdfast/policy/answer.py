@@ -17,6 +17,7 @@ STATUS_PATH = "/.holdfast/captures/"  # on the proxied port: what became of an a
 BOUNDS = frozenset({"outbox_full", "outbox_age", "outbox_busy", "disk_full"})
 """Why a capture was refused for now: there is no room, and there will be."""
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
+_json = json.JSONEncoder(ensure_ascii=False).encode  # `dumps` makes one each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def problem(
 ) -> Answer:
     """A problem document; `kind` becomes the last part of its `type`, `extra` its extension members."""
     document = {"type": f"urn:holdfast:problem:{kind}", "title": title, "status": status, "detail": detail}
-    body = json.dumps(document | dict(extra or {}), ensure_ascii=False).encode() + b"\n"
+    body = _json(document | dict(extra or {})).encode() + b"\n"
     fields = {"Content-Type": PROBLEM, "Cache-Control": "no-store", **(headers or {})}
     return Answer(status, tuple(fields.items()), body)
 

@@ -43,10 +43,12 @@ def asks_for_upgrade(fields: Fields) -> bool:
 
     Never to h2c, which is obsolete (RFC 9113, section 3.1) and would be a way past everything the gateway does.
     """
-    lower = [(name.lower(), value.lower()) for name, value in fields]
-    named = any(n == b"connection" and b"upgrade" in [o.strip() for o in v.split(b",")] for n, v in lower)
-    protocols = [protocol.strip() for n, v in lower if n == b"upgrade" for protocol in v.split(b",")]
-    return named and bool(protocols) and b"h2c" not in protocols
+    upgrades = [value.lower() for name, value in fields if len(name) == 7 and name.lower() == b"upgrade"]
+    if not upgrades:
+        return False
+    options = [o.strip() for n, v in fields if n.lower() == b"connection" for o in v.lower().split(b",")]
+    protocols = [protocol.strip() for value in upgrades for protocol in value.split(b",")]
+    return b"upgrade" in options and b"h2c" not in protocols
 
 
 def binds(fields: Fields) -> bool:

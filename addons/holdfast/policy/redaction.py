@@ -165,6 +165,8 @@ def _mask_url_field(value: str | tuple[str, ...], rules: RedactionRules) -> tupl
 
 def mask_url(url: str, rules: RedactionRules) -> tuple[str, list[str]]:
     """A URL, absolute or not, without user and password (name `userinfo`) and with its parameters masked."""
+    if "@" not in url and "=" not in url:
+        return url, []
     bare = _USERINFO.sub(r"\1", url)
     names = ["userinfo"] if bare != url else []
     rest, hash_, fragment = bare.partition("#")
