@@ -22,10 +22,10 @@ def load_addons() -> None:
     """Load mitmproxy's addons without them; nothing if they have been loaded."""
     if os.environ.get("HOLDFAST_ENGINE") == "plain" or _ADDONS in sys.modules:
         return
-    werkzeug = PathFinder.find_spec("werkzeug")
+    found = PathFinder.find_spec("werkzeug")
     # Of all of werkzeug its addons want one module, which needs nothing else of it.
-    of_werkzeug = {"__path__": werkzeug.submodule_search_locations if werkzeug else []}
-    stand_ins = [_StandIn("ldap3"), _StandIn("werkzeug", of_werkzeug), _StandIn(_PAGES, {"app": _Pages()})]
+    werkzeug = _StandIn("werkzeug", {"__path__": found.submodule_search_locations if found else []})
+    stand_ins = (_StandIn("ldap3"), werkzeug, _StandIn(_PAGES, {"app": _Pages()}))
     absent = [each for each in stand_ins if each.__name__ not in sys.modules]
     sys.modules.update({each.__name__: each for each in absent})
     try:
@@ -33,7 +33,7 @@ def load_addons() -> None:
     finally:
         for each in absent:
             del sys.modules[each.__name__]
-        if stand_ins[1] in absent:
+        if werkzeug in absent:
             sys.modules.pop("werkzeug.security", None)  # it belongs to a package that is no more
 
 

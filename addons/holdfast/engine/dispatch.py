@@ -73,10 +73,7 @@ class HookTable:
 
         None: everybody has been asked. Else one of them has something to wait for, and this is the rest.
         """
-        self._look_at_the_chain()
-        groups = self._groups.get(kind.name)
-        if groups is None:
-            groups = self.groups(kind)
+        groups = self.groups(kind)
         for place, group in enumerate(groups):
             handlers = iter(group)
             try:

@@ -17,13 +17,8 @@ from mitmproxy.master import Master
 from holdfast.engine.speedups.replacing import Replacement
 
 _lowered: dict[str | bytes, bytes] = {}
-_encoded: dict[str | bytes, bytes] = {}
 _MEMO = 1024
-"""Names that are asked for are few, and written in the code; those that a client brings are compared, and not kept.
-
-Of those that are set some may be a client's, in a copy: bounded in number and in length.
-"""
-_SHORT = 64
+"""Names that are asked for are few, and written in the code; those that a client brings are compared, and not kept."""
 
 
 def _name(name: Any) -> bytes:
@@ -33,17 +28,6 @@ def _name(name: Any) -> bytes:
         raw = _raw(name).lower()
         if len(_lowered) < _MEMO:
             _lowered[name] = raw
-        return raw
-
-
-def _written(name: Any) -> bytes:
-    """As it goes out."""
-    try:
-        return _encoded[name]
-    except KeyError:
-        raw = _raw(name)
-        if raw and len(raw) <= _SHORT and len(_encoded) < _MEMO:
-            _encoded[name] = raw
         return raw
 
 
@@ -92,11 +76,11 @@ def _setitem(self: Headers, key: str | bytes, value: str | bytes) -> None:
         if name.lower() == wanted:
             self.set_all(key, [value])
             return
-    self.fields = (*self.fields, (_written(key), raw))
+    self.fields = (*self.fields, (_raw(key), raw))
 
 
 def _add(self: Headers, key: str | bytes, value: str | bytes) -> None:
-    self.fields = (*self.fields, (_written(key), _raw(value)))
+    self.fields = (*self.fields, (_raw(key), _raw(value)))
 
 
 def _set_all(self: Headers, name: str | bytes, values: Iterable[str | bytes]) -> None:

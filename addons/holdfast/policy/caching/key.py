@@ -226,7 +226,7 @@ def uncacheable_reason(
     """
     if method not in ("GET", "HEAD"):
         return "method"
-    telling = [(named, value) for name, value in fields if (named := _telling(name))]
+    telling = [(named, value) for name, value in fields if (named := canonical(name)) in _TELLING]
     return (
         _message_fault(telling, has_body)
         or _host_fault(scheme.lower(), host, telling)
@@ -257,17 +257,6 @@ def canonical(name: bytes) -> str:
 
 def _canonical(name: bytes) -> str:
     return name.decode("latin-1").lower().replace("_", "-")
-
-
-def _telling(name: bytes) -> str:
-    """Its canonical form, if it is one of those."""
-    return _known_telling(name) if len(name) <= _SHORT else _known_telling.__wrapped__(name)
-
-
-@lru_cache(maxsize=512)
-def _known_telling(name: bytes) -> str:
-    named = _canonical(name)
-    return named if named in _TELLING else ""
 
 
 _SHORT = 64
